@@ -1,0 +1,1 @@
+"""Connections, dialects and SQL statements."""

@@ -1,0 +1,283 @@
+"""Opens a connection alias as a DB-API connection that knows its dialect. The one place that knows drivers."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from engine.db import strings
+from engine.db.dialect import Dialect, by_driver_name, by_reported_name, dialects
+from engine.db.sql import Statement, Templates
+from engine.errors import ConnectionFailed, DatabaseError
+
+SQLITE_BUSY_SECONDS = 10
+_SS_TIMESTAMPOFFSET = -155  # msodbcsql.h: SQL_SS_TIMESTAMPOFFSET
+# MariaDB Connector/ODBC 3.1.15 garbles character parameters of 128 characters and more without an error, but carries
+# bytes of any length, so longer text travels as UTF-8 bytes.
+_MARIADB_TEXT_LIMIT = 100
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Rows:
+    """A result: the names its columns have in the database, and the rows."""
+
+    columns: tuple[str, ...]
+    rows: list[Any]
+    rowcount: int
+
+
+@dataclass(slots=True)
+class Connection:
+    """One open connection, used by one thread. Outside `transaction` every statement commits by itself."""
+
+    raw: Any
+    dialect: Dialect
+    templates: Templates
+    errors: tuple[type[Exception], ...]
+    long_text_as_bytes: bool = False
+    description: str = ""
+    _in_transaction: bool = field(default=False, init=False)
+
+    def execute(self, statement: Statement) -> Rows:
+        """Run a statement and fetch all of its rows. Raises `DatabaseError` with the database's own words."""
+        cursor = self.raw.cursor()
+        try:
+            cursor.execute(statement.text, [self._parameter(value) for value in statement.parameters])
+            return _fetch(cursor)
+        except self.errors as failure:
+            raise _database_error(failure) from failure
+        except (UnicodeError, OverflowError, ValueError) as failure:
+            raise DatabaseError(f"{type(failure).__name__}: {failure}") from failure
+        finally:
+            with suppress(*self.errors):
+                cursor.close()
+
+    def run(self, template: str, **context: Any) -> Rows:
+        """Render a named statement and execute it."""
+        return self.execute(self.templates.statement(template, **context))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. Raises `DatabaseError`; what was done before it is rolled back."""
+        self._begin()
+        try:
+            yield
+            self._end("commit")
+        except BaseException:
+            with suppress(DatabaseError):
+                self._end("rollback")
+            raise
+
+    def close(self) -> None:
+        """Give the connection back; a connection that is already broken counts as closed."""
+        with suppress(*self.errors):
+            self.raw.close()
+
+    def _begin(self) -> None:
+        try:
+            if isinstance(self.raw, sqlite3.Connection):
+                self.raw.execute("BEGIN IMMEDIATE")
+            else:
+                self.raw.autocommit = False
+        except self.errors as failure:
+            raise _database_error(failure) from failure
+        self._in_transaction = True
+
+    def _end(self, how: str) -> None:
+        if not self._in_transaction:
+            return
+        try:
+            getattr(self.raw, how)()
+            self._in_transaction = False
+            if not isinstance(self.raw, sqlite3.Connection):
+                self.raw.autocommit = True
+        except self.errors as failure:
+            raise _database_error(failure) from failure
+
+    def _parameter(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return value.encode() if self.long_text_as_bytes and len(value) > _MARIADB_TEXT_LIMIT else value
+        if isinstance(self.raw, sqlite3.Connection):
+            if isinstance(value, datetime):
+                return value.isoformat(" ", "microseconds")
+            return value if isinstance(value, (int, float, bytes, type(None))) else str(value)
+        return value
+
+
+def open_source(alias: str, text: str, root: Path) -> Connection:
+    """Open a connection for reading; a SQLite file must be there. Raises `ConnectionFailed`."""
+    return _open(alias, text, root, create=False, read_only=True)
+
+
+def open_ledger(alias: str, text: str, root: Path, *, create: bool) -> Connection:
+    """Open the ledger's connection; a missing SQLite file is made if `create`. Raises `ConnectionFailed`."""
+    return _open(alias, text, root, create=create, read_only=not create)
+
+
+def sqlite_file(text: str, root: Path) -> Path:
+    """The file of a `sqlite:///` string; relative ones are seen from the project root."""
+    return root / text.removeprefix(strings.SQLITE)
+
+
+def guess_dialect(text: str, root: Path) -> Dialect:
+    """The dialect a connection string suggests, without connecting; SQLite's where it suggests none."""
+    known = dialects(root)
+    try:
+        kind = strings.kind(text)
+    except ConnectionFailed:
+        return known["sqlite"]
+    if kind == "adonet":
+        return known["mssql"]
+    if kind == "odbc":
+        driver = strings.split(text).get("driver") or ""
+        return by_driver_name(driver, known.values()) or known["sqlite"]
+    return known["sqlite"]
+
+
+def _open(alias: str, text: str, root: Path, *, create: bool, read_only: bool) -> Connection:
+    try:
+        kind = strings.kind(text)
+        if kind == "sqlite":
+            return _open_sqlite(text, root, create=create, read_only=read_only)
+        return _open_odbc(text, root) if kind == "odbc" else _open_adonet(text, root)
+    except ConnectionFailed as failure:
+        raise ConnectionFailed(f"connection {alias!r}: {failure}") from failure.__cause__
+
+
+def _open_sqlite(text: str, root: Path, *, create: bool, read_only: bool) -> Connection:
+    file = sqlite_file(text, root)
+    if not file.is_file() and not create:
+        raise ConnectionFailed(f"there is no SQLite file {file}; a source is never created (check the path, seen from {root})")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        mode = "ro" if read_only else "rwc"
+        raw = sqlite3.connect(
+            f"{file.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=SQLITE_BUSY_SECONDS
+        )
+    except (sqlite3.Error, OSError) as failure:
+        raise ConnectionFailed(f"cannot open the SQLite file {file}: {failure}") from failure
+    dialect = by_reported_name("SQLite", root)
+    return Connection(raw, dialect, Templates(root, dialect), (sqlite3.Error,), description=str(file))
+
+
+def _open_odbc(text: str, root: Path) -> Connection:
+    pyodbc = _import_pyodbc()
+    driver = strings.split(text).get("driver") or ""
+    if driver and driver not in pyodbc.drivers() and not Path(driver).exists():
+        raise ConnectionFailed(f"there is no ODBC driver {driver!r} here; {_found(pyodbc)}. {_INSTALL_DRIVER}")
+    suggested = by_driver_name(driver, dialects(root).values())
+    return _connect_pyodbc(pyodbc, text, suggested, root, None)
+
+
+def _open_adonet(text: str, root: Path) -> Connection:
+    pairs, timeout = strings.adonet_to_odbc(text)
+    try:
+        pyodbc = _import_pyodbc()
+    except ConnectionFailed as missing:
+        return _connect_mssql_python(pairs, timeout, root, missing)
+    driver = _sql_server_driver(pyodbc)
+    if driver is None:
+        reason = ConnectionFailed(f"no ODBC driver for SQL Server here; {_found(pyodbc)}. {_INSTALL_DRIVER}")
+        return _connect_mssql_python(pairs, timeout, root, reason)
+    return _connect_pyodbc(pyodbc, strings.join([("Driver", driver), *pairs]), None, root, timeout)
+
+
+def _connect_pyodbc(pyodbc: ModuleType, text: str, suggested: Dialect | None, root: Path, timeout: int | None) -> Connection:
+    given = {key.casefold() for key, _ in strings.split(text).pairs}
+    extra = [(key, value) for key, value in (suggested.odbc if suggested else ()) if key.casefold() not in given]
+    pyodbc.pooling = False
+    try:
+        raw = pyodbc.connect(text.rstrip("; ") + ";" + strings.join(extra), autocommit=True, timeout=timeout or 0)
+        reported = raw.getinfo(pyodbc.SQL_DBMS_NAME)
+        driver = raw.getinfo(pyodbc.SQL_DRIVER_NAME)
+    except (pyodbc.Error, UnicodeError) as failure:
+        raise ConnectionFailed(f"cannot connect: {_database_error(failure)}") from failure
+    raw.add_output_converter(_SS_TIMESTAMPOFFSET, _datetimeoffset)
+    dialect = by_reported_name(reported, root)
+    return Connection(
+        raw, dialect, Templates(root, dialect), (pyodbc.Error,), "maodbc" in driver.casefold(), _where(text, reported)
+    )
+
+
+def _connect_mssql_python(pairs: list[tuple[str, str]], timeout: int | None, root: Path, missing: ConnectionFailed) -> Connection:
+    try:
+        driver = importlib.import_module("mssql_python")
+    except (ImportError, OSError) as failure:
+        raise ConnectionFailed(f"{missing} Or, without ODBC: pip install 'syncledger[mssql]'") from failure
+    text = strings.join([(key, value) for key, value in pairs if key not in ("APP", "WSID")])
+    try:
+        raw = driver.connect(text, autocommit=True, timeout=timeout or 0)
+    except (driver.Error, RuntimeError, ValueError) as failure:
+        raise ConnectionFailed(f"cannot connect: {_database_error(failure)}") from failure
+    dialect = by_reported_name("Microsoft SQL Server", root)
+    return Connection(raw, dialect, Templates(root, dialect), (driver.Error,), description=_where(text, dialect.reported[0]))
+
+
+def _import_pyodbc() -> ModuleType:
+    try:
+        return importlib.import_module("pyodbc")
+    except ImportError as failure:
+        raise ConnectionFailed(
+            f"ODBC cannot be used here ({failure}). Install unixODBC (Debian: apt-get install unixodbc; macOS: brew install "
+            "unixodbc; Windows has it) and the driver of your database."
+        ) from failure
+
+
+_INSTALL_DRIVER = (
+    "Install it: SQL Server: msodbcsql18 from Microsoft's packages; PostgreSQL: apt-get install odbc-postgresql; "
+    "MariaDB/MySQL: apt-get install odbc-mariadb."
+)
+
+
+def _found(pyodbc: ModuleType) -> str:
+    names = ", ".join(pyodbc.drivers())
+    return f"drivers found: {names}" if names else "no drivers are installed"
+
+
+def _sql_server_driver(pyodbc: ModuleType) -> str | None:
+    names = [name for name in pyodbc.drivers() if name.startswith("ODBC Driver ") and name.endswith("for SQL Server")]
+    newest = max(names, key=lambda name: int("".join(filter(str.isdigit, name)) or 0), default=None)
+    return newest or next((name for name in pyodbc.drivers() if name.casefold() == "freetds"), None)
+
+
+def _where(text: str, reported: str) -> str:
+    parts = strings.split(text)
+    place = "/".join(value for value in (parts.get("server"), parts.get("database")) if value)
+    return f"{reported} {place or parts.get('dsn') or ''}".strip()
+
+
+def _fetch(cursor: Any) -> Rows:
+    """The first result that has columns; the rest is read too, since drivers report late errors there."""
+    columns: tuple[str, ...] = ()
+    rows: list[Any] = []
+    rowcount = cursor.rowcount
+    more = getattr(cursor, "nextset", None)
+    while True:
+        if cursor.description and not columns:
+            columns = tuple(column[0] for column in cursor.description)
+            rows = cursor.fetchall()
+        if more is None or not more():
+            return Rows(columns, rows, rowcount)
+
+
+def _database_error(failure: Exception) -> DatabaseError:
+    arguments = failure.args
+    if len(arguments) >= 2 and isinstance(arguments[1], str):
+        return DatabaseError(arguments[1], str(arguments[0]))
+    return DatabaseError(str(failure) or type(failure).__name__, getattr(failure, "sqlstate", None))
+
+
+def _datetimeoffset(raw: bytes) -> datetime:
+    year, month, day, hour, minute, second, nanoseconds, tz_hours, tz_minutes = struct.unpack("<6hI2h", raw)
+    zone = timezone(timedelta(hours=tz_hours, minutes=tz_minutes))
+    return datetime(year, month, day, hour, minute, second, nanoseconds // 1000, zone)

@@ -1,0 +1,77 @@
+"""A dialect is a folder of templates with a `dialect.yaml`: supporting another database means adding one, not code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from engine import assets
+from engine.errors import ConnectionFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What differs between databases and is not a statement."""
+
+    name: str
+    reported: tuple[str, ...]
+    """What drivers report as SQL_DBMS_NAME."""
+    drivers: str
+    """A pattern for ODBC driver names, used where nothing is connected yet."""
+    quotes: tuple[str, str]
+    now: str
+    """The expression for the current time in UTC on the database's clock."""
+    odbc: tuple[tuple[str, str], ...]
+    """Keys added to an ODBC string of these drivers where the user gives none."""
+    types: tuple[tuple[str, str], ...]
+    """Column types of the ledger's tables, by the name its CREATE statements use."""
+
+    def quote(self, identifier: str) -> str:
+        """The identifier, exactly as it is, between the dialect's quotes."""
+        opening, closing = self.quotes
+        return opening + identifier.replace(closing, closing * 2) + closing
+
+
+def template_folders(root: Path) -> list[Path]:
+    """Where SQL templates are searched: the user's project first, then what ships with the engine."""
+    shipped = assets.folder("templates") / "sql"
+    own = root / "templates" / "sql"
+    return [own, shipped] if own.resolve() != shipped.resolve() else [shipped]
+
+
+@cache
+def dialects(root: Path) -> dict[str, Dialect]:
+    """Every dialect that has a folder, by name; a folder of the project wins."""
+    found: dict[str, Dialect] = {}
+    for folder in template_folders(root):
+        for file in sorted(folder.glob("*/dialect.yaml")):
+            found.setdefault(file.parent.name, _load(file))
+    return found
+
+
+def by_reported_name(reported: str, root: Path) -> Dialect:
+    """The dialect of a database that calls itself `reported`. Raises `ConnectionFailed`."""
+    for dialect in dialects(root).values():
+        if reported.casefold() in (name.casefold() for name in dialect.reported):
+            return dialect
+    known = ", ".join(sorted(dialects(root)))
+    raise ConnectionFailed(
+        f"the database calls itself {reported!r}, for which there is no dialect folder (there are: {known}); "
+        "add templates/sql/<name>/ with a dialect.yaml that lists this name, see docs/dialects.md"
+    )
+
+
+def by_driver_name(driver: str, known: Iterable[Dialect]) -> Dialect | None:
+    """The dialect that an ODBC driver's name suggests, if any."""
+    return next((dialect for dialect in known if re.search(dialect.drivers, driver, re.IGNORECASE)), None)
+
+
+def _load(file: Path) -> Dialect:
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    opening, closing = data["quotes"]
+    return Dialect(file.parent.name, tuple(data["reported"]), data["drivers"], (opening, closing), data["now"], tuple(data["odbc"].items()), tuple(data["types"].items()))

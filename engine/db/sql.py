@@ -1,0 +1,202 @@
+"""Turns a Jinja template into a statement whose values are bound, never pasted.
+
+`{{ value }}` becomes `?` and the value a parameter. Only literal template text, `| identifier` and `| table` reach the
+statement as text. Templates run sandboxed and an undefined name is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, Undefined, UndefinedError, pass_context
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from engine.db.dialect import Dialect, template_folders
+
+PAGE = "page.sql.j2"
+PLAIN_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_$#]*(\.[A-Za-z_][A-Za-z0-9_$#]*){0,2}")
+_BINDABLE = (str, int, float, Decimal, datetime, date, bytes, bytearray, UUID, type(None))
+
+
+class Sql(str):
+    """Text that may stand in a statement as it is."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL with `?` for each of its parameters, in order."""
+
+    text: str
+    parameters: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """One column of the paging key, by the name the source reports, with the last value read from it."""
+
+    name: str
+    after: Any
+
+
+class After(Mapping[str, Any]):
+    """The last key read, for templates of composite keys: `after.emp_no`."""
+
+    def __init__(self, names: Sequence[str], values: Sequence[Any]) -> None:
+        self._values = dict(zip(names, values, strict=True))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a template may know of the run. Times are naive UTC, as databases hold them."""
+
+    id: str
+    started: datetime
+    last_success: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page: what the templates of an entity are rendered with."""
+
+    entity: str
+    run: RunFacts
+    limit: int
+    names: tuple[str, ...] = ()
+    after: tuple[Any, ...] | None = None
+    count: bool = False
+
+    def context(self, dialect: str) -> dict[str, Any]:
+        """The template variables of this request."""
+        values = self.after
+        scalar = None if values is None else values[0] if len(values) == 1 else After(self.names, values)
+        return {
+            "entity": self.entity,
+            "dialect": dialect,
+            "run": self.run,
+            "limit": self.limit,
+            "after": scalar,
+            "count": self.count,
+            "key": [KeyColumn(name, values[index] if values else None) for index, name in enumerate(self.names)],
+        }
+
+
+PAGE_VARIABLES = frozenset(PageRequest("", RunFacts("", datetime.min, None), 0).context(""))  # noqa: DTZ901
+
+
+@dataclass(slots=True)
+class Templates:
+    """The SQL of one dialect: the project's folder first, then what ships; in each the dialect's folder first."""
+
+    root: Path
+    dialect: Dialect
+    environment: Environment = field(init=False)
+
+    def __post_init__(self) -> None:
+        folders = [folder / part for folder in template_folders(self.root) for part in (self.dialect.name, "")]
+        self.environment = _Sandbox(
+            loader=_InsideLoader([str(folder) for folder in folders]),
+            undefined=StrictUndefined,
+            autoescape=False,  # noqa: S701 - SQL, not HTML: values are bound by `finalize`
+            finalize=_bind,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self.environment.filters = {**self.environment.filters, "identifier": self._identifier, "table": _table}
+
+    def statement(self, name: str, **context: Any) -> Statement:
+        """Render a shipped or project template by its name."""
+        return _render(self.environment.get_template(name).render, {**self._words, **context})
+
+    def page(self, template: str | None, query: str | None, request: PageRequest) -> Statement:
+        """The statement of one page of an entity: from its template file, or its inline query."""
+        source = self.environment.get_template(template) if template else self.environment.from_string(wrap(query or ""))
+        return _render(source.render, request.context(self.dialect.name))
+
+    @property
+    def _words(self) -> dict[str, Any]:
+        return {"now": Sql(self.dialect.now), "types": {name: Sql(text) for name, text in self.dialect.types}}
+
+    def _identifier(self, name: object) -> Sql:
+        if isinstance(name, Undefined) or not isinstance(name, str) or not name or "\0" in name:
+            raise UndefinedError(f"identifier needs the name of a column or table, not {name!r}")
+        return Sql(self.dialect.quote(name))
+
+
+def pages_itself(source: str) -> bool:
+    """True for SQL that uses `after` or `limit`, or extends a template, and so is not wrapped by the engine."""
+    return re.search(r"\{%-?\s*extends\b|\{[{%][^}]*\b(after|limit)\b", source) is not None
+
+
+def wrap(query: str) -> str:
+    """An inline query as a template: paged by the engine unless it pages itself."""
+    if pages_itself(query):
+        return query
+    return f'{{% extends "{PAGE}" %}}{{% block query %}}\n{query.rstrip().rstrip(";")}\n{{% endblock %}}'
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Mappings such as `after` answer for their keys only: a column may be called `items`."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, After):
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
+
+class _InsideLoader(FileSystemLoader):
+    """Refuses a file that a link leads out of the folder it was found in."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        source, file, uptodate = super().get_source(environment, template)
+        real = Path(file).resolve()
+        if not any(real.is_relative_to(Path(folder).resolve()) for folder in self.searchpath):
+            raise TemplateNotFound(template, f"template {template!r} is a link out of the templates folder")
+        return source, file, uptodate
+
+
+def _render(render: Callable[..., str], context: Mapping[str, Any]) -> Statement:
+    bound: list[Any] = []
+    text = render({**context, "_bound": bound})
+    return Statement(text.strip(), tuple(bound))
+
+
+@pass_context
+def _bind(context: Context, value: Any) -> Any:
+    if isinstance(value, Sql):
+        return value
+    if isinstance(value, Undefined):
+        str(value)  # StrictUndefined raises, with its own message
+    if not isinstance(value, _BINDABLE):
+        raise UndefinedError(f"a value of type {type(value).__name__} cannot be bound; bind text, numbers, dates or bytes")
+    bound = context.get("_bound")
+    if bound is None:
+        raise UndefinedError("a macro that outputs values is imported `with context`")
+    bound.append(value)
+    return "?"
+
+
+def _table(name: object) -> Sql:
+    """A table name as the spec gives it, unquoted so that it folds as it would in hand-written SQL."""
+    if not isinstance(name, str) or not PLAIN_TABLE.fullmatch(name):
+        raise UndefinedError(f"table needs a plain name such as TB_M_USER or dbo.TB_M_USER, not {name!r}")
+    return Sql(name)

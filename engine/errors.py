@@ -1,0 +1,57 @@
+"""Errors, sorted by what happens next. Failures of single records are values, never exceptions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong with a spec or a template. Lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        prefix = "warning: " if self.severity == "warning" else ""
+        return f"{self.file}:{self.line}:{self.column}: {prefix}{self.message}"
+
+
+class SyncLedgerError(Exception):
+    """Base of every error that a user can cause and mend. The text says what, where and what to do."""
+
+
+class SpecError(SyncLedgerError):
+    """The spec, a template or the usage is wrong: mend it (exit 2)."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = sorted(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ConnectionFailed(SyncLedgerError):
+    """A database could not be opened: driver missing, server away, credentials refused (exit 4)."""
+
+
+class DatabaseError(SyncLedgerError):
+    """A statement failed. `sqlstate` is the driver's, where it has one (sqlite3 has none)."""
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(message)
+
+
+class SourceError(SyncLedgerError):
+    """A source could not be read; other entities still run (exit 4)."""
+
+
+class LedgerError(SyncLedgerError):
+    """The ledger could not be read or written; nothing more is sent (exit 4)."""
+
+
+class EntityError(SyncLedgerError):
+    """An entity cannot be shaped as its spec says, whatever the record; other entities still run (exit 1)."""

@@ -1,0 +1,206 @@
+"""The typed, frozen values that everything below the spec works with. No dict from YAML goes further than `engine.spec`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+FieldType = Literal["guid", "string", "int", "float", "decimal", "bool", "date", "datetime", "binary"]
+Outcomes = Literal["accepted", "failed", "in_doubt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key of the record as it is sent."""
+
+    name: str
+    type: FieldType
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One step of `transform`: a petl operation by its spec name, with its argument as written."""
+
+    name: str
+    argument: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Where an answer names its records. `path`, `id`, `accepted` and `reason` are JMESPath expressions."""
+
+    path: str
+    id: str
+    accepted: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One kind of record: where it is read, how it is shaped, where it is sent."""
+
+    name: str
+    connection: str
+    template: str | None
+    query: str | None
+    id: tuple[str, ...]
+    endpoint: str
+    method: str
+    batch_size: int
+    page_size: int
+    transform: tuple[Operation, ...]
+    fields: tuple[Field, ...] | None
+    wrap: str | None
+    results: Results | None
+    isolate: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BearerAuth:
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BasicAuth:
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderAuth:
+    name: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth2:
+    """Client credentials grant, RFC 6749 section 4.4."""
+
+    token_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    scope: str | None
+
+
+Auth = BearerAuth | BasicAuth | HeaderAuth | OAuth2
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a call is attempted. `attempts` counts the first; waits are seconds."""
+
+    attempts: int
+    wait: float
+    max_wait: float
+    statuses: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The partner's API. `timeout` is seconds for one whole attempt."""
+
+    base_url: str
+    auth: Auth | None
+    headers: Mapping[str, str] = field(repr=False)
+    timeout: float
+    retry: Retry
+    in_flight: int
+    idempotency_header: str | None
+    in_doubt: Literal["resend", "hold"]
+    in_doubt_statuses: frozenset[int]
+    proxy: str | None = field(repr=False)
+    verify: bool | Path
+    cert: Path | None
+    cert_key: Path | None
+    gzip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a pipeline is due. Exactly one of `every` (seconds) and `cron` is set; `daily_at` is a cron line by now."""
+
+    every: float | None
+    cron: str | None
+    timezone: ZoneInfo
+    misfire: Literal["once", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSpec:
+    """Where the durable state lives and what its tables are called."""
+
+    connection: str
+    tracking_table: str
+    log_table: str
+    application: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A checked spec. `root` is the project folder from which templates and relative files are taken."""
+
+    name: str
+    description: str
+    file: Path
+    root: Path
+    connections: Mapping[str, str] = field(repr=False)
+    schedule: Schedule | None
+    ledger: LedgerSpec
+    api: Api
+    entities: tuple[Entity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that the API or its own contract refused. `id` is canonical; '' when the record has none."""
+
+    id: str
+    reason: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one call carries: the canonical IDs, the exact bytes and the key that names it to the API."""
+
+    id: str
+    entity: str
+    key: str
+    ids: tuple[str, ...]
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One API call of a batch, as `SchedulerLog` keeps it. `status` is None where no answer came."""
+
+    batch: Batch
+    number: int
+    url: str
+    status: int | None
+    seconds: float
+    error: str | None
+    started: datetime
+
+    @property
+    def success(self) -> bool:
+        """True when the call was answered with a 2xx."""
+        return self.error is None and self.status is not None and 200 <= self.status < 300
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: `accepted + rejected + failed + in_doubt` are all its records, each once."""
+
+    batch: Batch
+    accepted: tuple[str, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+    failed: tuple[str, ...] = ()
+    in_doubt: tuple[str, ...] = ()
+    reason: str | None = None
+    closes_endpoint: bool = False

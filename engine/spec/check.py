@@ -1,0 +1,144 @@
+"""Checks data against the JSON Schema and says each thing that is wrong in the user's words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from engine import assets
+from engine.errors import Problem
+from engine.spec.environment import Interpolated
+from engine.spec.reader import Document, Place, resolve
+
+_KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
+_SECRET_PLACES = (("connections",), ("api", "auth"), ("api", "headers"), ("api", "proxy"))
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a pipeline."""
+    loaded: dict[str, Any] = orjson.loads((assets.folder("schema") / "pipeline.schema.json").read_bytes())
+    return loaded
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(schema())
+
+
+def did_you_mean(word: object, known: Iterable[object]) -> str:
+    """`; did you mean 'x'?` for the nearest known name, or the names there are."""
+    names = [str(name) for name in known]
+    folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(str(word).casefold(), folded, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {folded[near[0]]!r}?"
+    return f"; there are: {', '.join(sorted(names))}" if names else ""
+
+
+def check(document: Document, found: Interpolated) -> list[Problem]:
+    """All violations of the schema. Numbers and booleans that came as text from a variable are converted in place."""
+    errors = list(_validator().iter_errors(found.data))
+    if any(_convert(error, found) for error in errors):
+        errors = list(_validator().iter_errors(found.data))
+    problems: dict[Problem, None] = {}
+    for error in errors:
+        if tuple(error.absolute_path) not in found.missing:
+            problems.update(dict.fromkeys(_explain(error, document)))
+    return list(problems)
+
+
+def _convert(error: ValidationError, found: Interpolated) -> bool:
+    place = tuple(error.absolute_path)
+    if error.validator != "type" or place not in found.places or not isinstance(error.instance, str):
+        return False
+    value = resolve(error.instance)
+    if not _validator().evolve(schema=error.schema).is_valid(value):
+        return False
+    holder = found.data
+    for step in place[:-1]:
+        holder = holder[step]
+    holder[place[-1]] = value
+    return True
+
+
+def _explain(error: ValidationError, document: Document) -> Iterator[Problem]:
+    place: Place = tuple(error.absolute_path)
+    match error.validator:
+        case "additionalProperties":
+            known = error.schema.get("properties", {})
+            for key in error.instance:
+                if key not in known:
+                    yield document.problem((*place, key), f"unknown key {str(key)!r}{did_you_mean(key, known)}", at_key=True)
+        case "required":
+            for name in error.validator_value:
+                if name not in error.instance:
+                    yield document.problem(place, f"{_here(place)}the key {name!r} is missing")
+        case "propertyNames":
+            yield document.problem((*place, error.instance), f"{error.instance!r} cannot be a name here", at_key=True)
+        case _ if error.parent is None and list(error.absolute_schema_path)[-2:-1] == ["propertyNames"]:
+            yield document.problem((*place, error.instance), f"{error.instance!r} cannot be a name here", at_key=True)
+        case _:
+            yield document.problem(place, _sentence(error, place, document))
+
+
+def _here(place: Place) -> str:
+    return f"{'.'.join(str(step) for step in place)}: " if place else ""
+
+
+def _sentence(error: ValidationError, place: Place, document: Document) -> str:  # noqa: PLR0911 - a table of cases
+    shown, title = _shown(error.instance, place, document), error.schema.get("title", "value")
+    expected = error.validator_value
+    match error.validator:
+        case "type":
+            kinds = [expected] if isinstance(expected, str) else [kind for kind in expected if kind != "null"]
+            wanted = " or ".join(_KINDS.get(kind, f"a {kind}") for kind in kinds)
+            return f"{_name(place)} is {shown}; it must be {wanted}"
+        case "enum":
+            return f"{_name(place)} is {shown}; it must be one of {', '.join(map(str, expected))}{did_you_mean(error.instance, expected)}"
+        case "const":
+            return f"{_name(place)} is {shown}; it must be {expected!r}"
+        case "pattern" if "guid|string" in expected:
+            types = ["guid", "string", "int", "float", "decimal", "bool", "date", "datetime", "binary"]
+            return f"unknown type {shown}{did_you_mean(str(error.instance).rstrip('?'), types)} (`?` makes it nullable)"
+        case "pattern":
+            examples = error.schema.get("examples", [])
+            return f"{_name(place)} is {shown}, which is not of the form of {title.lower()!r}; write it like {examples[0]!r}" if examples else f"{_name(place)} is {shown}, which has the wrong form"
+        case "oneOf":
+            options = [option["required"][0] for option in expected]
+            return f"{_here(place)}exactly one of {', '.join(options)} must be given"
+        case "minProperties" | "maxProperties":
+            options = list(error.schema.get("properties", {}))
+            return f"{_here(place)}exactly one of {', '.join(options)} must be given" if options else f"{_name(place)} must not be empty"
+        case "minLength" | "minItems":
+            return f"{_name(place)} must not be empty"
+        case "minimum" | "maximum":
+            return f"{_name(place)} is {shown}; the {error.validator} is {expected}"
+        case "uniqueItems":
+            return f"{_name(place)} names something twice"
+    return f"{_name(place)}: {error.validator} is {expected!r}"
+
+
+def _name(place: Place) -> str:
+    names = [str(step) for step in place if not isinstance(step, int)]
+    return repr(names[-1]) if names else "the document"
+
+
+def _shown(value: Any, place: Place, document: Document) -> str:
+    """The value as written in the file, never what a variable holds; nothing where it may be a secret."""
+    if any(place[: len(secret)] == secret for secret in _SECRET_PLACES) and not isinstance(value, (dict, list)):
+        return "not shown" if value is not None else "empty"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "empty"
+    text = document.raw.get(place, str(value))
+    return repr(text if len(text) <= 60 else text[:57] + "...") if isinstance(value, str) else text

@@ -1,0 +1,66 @@
+"""Replaces `${NAME}` and `${NAME:-default}` after parsing, so that a password needs no YAML escaping."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from engine.spec.reader import Document, Place
+
+_REFERENCE = re.compile(r"\$\$(?=\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}")
+
+
+@dataclass(slots=True)
+class Interpolated:
+    """The data with its references replaced, and what was found on the way."""
+
+    data: Any
+    places: set[Place] = field(default_factory=set)
+    missing: dict[Place, list[str]] = field(default_factory=dict)
+
+
+def variables(root: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The `.env` file of the project under the environment, which wins."""
+    file = root / ".env"
+    known = {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None} if file.is_file() else {}
+    return {**known, **(os.environ if environment is None else environment)}
+
+
+def interpolate(document: Document, known: Mapping[str, str]) -> Interpolated:
+    """Replace the references in every text. `$$` stands for a dollar sign before a brace."""
+    result = Interpolated(None)
+    result.data = _walk(document.data, (), known, result)
+    return result
+
+
+def _walk(value: Any, place: Place, known: Mapping[str, str], result: Interpolated) -> Any:
+    if isinstance(value, dict):
+        return {key: _walk(inner, (*place, key), known, result) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_walk(inner, (*place, index), known, result) for index, inner in enumerate(value)]
+    if isinstance(value, str) and "${" in value:
+        return _replace(value, place, known, result)
+    return value
+
+
+def _replace(text: str, place: Place, known: Mapping[str, str], result: Interpolated) -> str:
+    def one(match: re.Match[str]) -> str:
+        name, has_default, default = match.groups()
+        if name is None:
+            return "$"
+        result.places.add(place)
+        # As in a shell, `:-` also stands in for an empty variable.
+        if has_default and not known.get(name):
+            return default or ""
+        if name not in known:
+            result.missing.setdefault(place, []).append(name)
+            return match.group()
+        return known[name]
+
+    return _REFERENCE.sub(one, text)

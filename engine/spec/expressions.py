@@ -1,0 +1,55 @@
+"""Sandboxed Jinja expressions over a record, and the named conversions of `convert`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+from engine.model import FieldType
+
+Expression = Callable[[Mapping[str, Any]], Any]
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)  # noqa: S701 - values, not HTML
+
+TYPES: tuple[FieldType, ...] = ("guid", "string", "int", "float", "decimal", "bool", "date", "datetime", "binary")
+TEXT: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "strip": str.strip}
+
+
+class ExpressionError(ValueError):
+    """The expression cannot be compiled, or fails for a record; the text says why."""
+
+
+def compile_expression(text: str) -> Expression:
+    """An expression as a function of a record. Raises `ExpressionError`, when compiled and when called."""
+    try:
+        compiled = _ENVIRONMENT.compile_expression(text, undefined_to_none=False)
+    except TemplateSyntaxError as failure:
+        raise ExpressionError(f"bad expression {text!r}: {failure.message}") from None
+
+    def evaluate(record: Mapping[str, Any]) -> Any:
+        try:
+            value = compiled(record)
+            if isinstance(value, StrictUndefined):
+                str(value)
+            return value
+        except SecurityError as failure:
+            raise ExpressionError(f"expression {text!r} is not allowed: {failure}") from None
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as failure:
+            raise ExpressionError(f"expression {text!r} fails: {failure}") from None
+
+    return evaluate
+
+
+def converter(text: str) -> str | Expression:
+    """What a text under `convert` names: one of the known conversions, or an expression over `value`."""
+    if text in TYPES or text in TEXT:
+        return text
+    if text.isidentifier() and text != "value":
+        near = difflib.get_close_matches(text, [*TYPES, *TEXT], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join([*TYPES, *TEXT])}, or an expression over `value`"
+        raise ExpressionError(f"unknown conversion {text!r}{hint}")
+    return compile_expression(text)

@@ -1,0 +1,58 @@
+"""The way from a file to a pipeline: read, interpolate, check, lint, build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import Problem, SpecError
+from engine.model import Pipeline
+from engine.spec import lint
+from engine.spec.build import build
+from engine.spec.check import check
+from engine.spec.environment import interpolate, variables
+from engine.spec.reader import read
+from engine.spec.secrets import Secrets, collect
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A spec that was read: what is wrong with it, and the pipeline if nothing is."""
+
+    problems: list[Problem]
+    pipeline: Pipeline | None
+    secrets: Secrets
+
+
+def project_root(spec: Path) -> Path:
+    """The nearest folder at or above the spec that holds `templates/sql/`; else the spec's own folder."""
+    folder = spec.absolute().parent
+    return next((place for place in (folder, *folder.parents) if (place / "templates" / "sql").is_dir()), folder)
+
+
+def examine(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:
+    """Everything that is wrong with a spec, at once; missing variables are warnings and leave no pipeline."""
+    root = project_root(spec)
+    try:
+        document = read(spec, str(spec))
+    except SpecError as failure:
+        return Loaded(failure.problems, None, Secrets())
+    found = interpolate(document, variables(root, environment))
+    secrets = Secrets(collect(found.data, found.places))
+    problems = check(document, found)
+    if isinstance(found.data, dict):
+        problems += lint.lint(lint.Subject(document, found.data, found, root))
+    masked = sorted({Problem(p.file, p.line, p.column, secrets.mask(p.message), p.severity) for p in problems})
+    sound = not any(problem.severity == "error" for problem in masked) and not found.missing
+    return Loaded(masked, build(found.data, spec.absolute(), root) if sound else None, secrets)
+
+
+def load(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:
+    """A spec to run: missing variables are errors. Raises `SpecError` with every problem."""
+    loaded = examine(spec, environment)
+    if loaded.pipeline is None:
+        raise SpecError(
+            [Problem(p.file, p.line, p.column, p.message) for p in loaded.problems if p.severity == "error" or "environment variable" in p.message]
+        )
+    return loaded

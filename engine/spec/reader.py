@@ -1,0 +1,243 @@
+"""Reads YAML 1.2 core text into plain data that remembers where every key and value stands.
+
+PyYAML reads YAML 1.1, where `NO` is false and `22:30` is 1350. Here its scanner and parser give the events, and the
+scalars are resolved by the core schema of YAML 1.2.2, section 10.3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from engine.errors import Problem, SpecError
+
+Key = str | int | float | bool | None
+Place = tuple[Key | int, ...]
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 50
+MAX_NODES = 100_000
+
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+_INT = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITE = re.compile(r"[-+]?(\.inf|\.Inf|\.INF)|(\.nan|\.NaN|\.NAN)")
+
+
+@dataclass(slots=True)
+class Document:
+    """The data of one file and the places of its parts. Lines and columns count from 1."""
+
+    file: str
+    data: Any = None
+    keys: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    values: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    raw: dict[Place, str] = field(default_factory=dict)
+    block_scalars: set[Place] = field(default_factory=set)
+
+    def problem(self, place: Place, message: str, *, at_key: bool = False, warning: bool = False) -> Problem:
+        """A problem at a value (or its key); where the place does not exist, at the nearest parent that does."""
+        marks = self.keys if at_key else self.values
+        while place and place not in marks:
+            place = place[:-1]
+            marks = self.values
+        line, column = marks.get(place, (1, 1))
+        return Problem(self.file, line, column, message, "warning" if warning else "error")
+
+
+def read(path: Path, shown: str) -> Document:
+    """Read a file. Raises `SpecError` naming the line and column of what cannot be read."""
+    try:
+        if path.is_dir():
+            raise _error(shown, "this is a directory; name a YAML file in it")
+        if path.stat().st_size > MAX_BYTES:
+            size = path.stat().st_size / 1e6
+            raise _error(shown, f"the file has {size:.1f} MB; a spec over {MAX_BYTES // 1_000_000} MB is refused")
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise _error(shown, "no such file") from None
+    except (OSError, ValueError) as failure:
+        raise _error(shown, f"cannot be read: {getattr(failure, 'strerror', None) or failure}") from None
+    return parse(raw, shown)
+
+
+def parse(raw: bytes, shown: str) -> Document:
+    """Read the bytes of a spec. Raises `SpecError`."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as failure:
+        before = raw[: failure.start]
+        line, column = before.count(b"\n") + 1, failure.start - (before.rfind(b"\n") + 1) + 1
+        raise _error(shown, f"not UTF-8: byte 0x{raw[failure.start]:02x}; save the file as UTF-8", line, column) from None
+    document = Document(shown)
+    builder = _Builder(document)
+    try:
+        builder.build(iter(yaml.parse(text, Loader=_LOADER)))
+    except yaml.MarkedYAMLError as failure:
+        mark = failure.problem_mark or failure.context_mark
+        raise _error(shown, _explain(failure, text), mark.line + 1 if mark else 1, mark.column + 1 if mark else 1) from None
+    except yaml.reader.ReaderError as failure:
+        before_text = text[: failure.position] if isinstance(failure.position, int) else ""
+        line, column = before_text.count("\n") + 1, len(before_text) - (before_text.rfind("\n") + 1) + 1
+        raise _error(shown, f"character U+{ord(_character(failure)):04X} is not allowed in YAML", line, column) from None
+    if builder.problems:
+        raise SpecError(builder.problems)
+    return document
+
+
+# The C loader is several times faster; a PyYAML without it reads the same.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Builder:
+    """Builds data from parser events without recursion of its own beyond `MAX_DEPTH`."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+        self._anchors: dict[str, Any] = {}
+        self._nodes = 0
+
+    def build(self, events: Iterator[yaml.Event]) -> None:
+        documents = 0
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._stop(event, "a second YAML document; a spec is one document")
+            elif isinstance(event, yaml.NodeEvent):
+                self.document.data = self._node(event, events, ())
+        if not documents:
+            raise _error(self.document.file, "the file is empty; `python -m engine init DIR` writes a spec to start from")
+
+    def _node(self, event: yaml.Event, events: Iterator[yaml.Event], place: Place) -> Any:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._stop(event, f"more than {MAX_NODES:,} values")
+        if len(place) > MAX_DEPTH:
+            self._stop(event, f"nested deeper than {MAX_DEPTH} levels")
+        self.document.values[place] = _mark(event)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event, place)
+        value: Any
+        if isinstance(event, yaml.ScalarEvent):
+            value = self._scalar(event, place)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = self._sequence(events, place)
+        else:
+            value = self._mapping(events, place)
+        if event.anchor:  # type: ignore[attr-defined]
+            self._anchors[event.anchor] = (value, place)  # type: ignore[attr-defined]
+        return value
+
+    def _alias(self, event: yaml.AliasEvent, place: Place) -> Any:
+        """Copy what the anchor stands for, places included; every copy counts, so that it cannot explode."""
+        if event.anchor not in self._anchors:
+            self._stop(event, f"unknown anchor *{event.anchor}; it is written before it is used")
+        value, origin = self._anchors[event.anchor]
+        document = self.document
+        for marks in (document.keys, document.values, document.raw):
+            copies = {place + known[len(origin) :]: mark for known, mark in marks.items() if known[: len(origin)] == origin}
+            self._nodes += len(copies)
+            if self._nodes > MAX_NODES:
+                self._stop(event, f"more than {MAX_NODES:,} values")
+            marks.update(copies)  # type: ignore[arg-type]
+        return value
+
+    def _scalar(self, event: yaml.ScalarEvent, place: Place) -> Any:
+        self.document.raw[place] = event.value
+        if event.style in ("|", ">"):
+            self.document.block_scalars.add(place)
+        if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
+            self.problems.append(self._problem(event, f"tag {event.tag} is not known; write the plain value"))
+        if event.style or event.tag:
+            return event.value
+        return resolve(event.value)
+
+    def _sequence(self, events: Iterator[yaml.Event], place: Place) -> list[Any]:
+        items: list[Any] = []
+        for event in events:
+            if isinstance(event, yaml.SequenceEndEvent):
+                break
+            items.append(self._node(event, events, (*place, len(items))))
+        return items
+
+    def _mapping(self, events: Iterator[yaml.Event], place: Place) -> dict[Key, Any]:
+        mapping: dict[Key, Any] = {}
+        for event in events:
+            if isinstance(event, yaml.MappingEndEvent):
+                break
+            key = self._key(event)
+            inner = (*place, key)
+            if key in mapping:
+                line = self.document.keys[inner][0]
+                self.problems.append(self._problem(event, f"duplicate key {str(key)!r}; it stands in line {line} too"))
+            else:
+                self.document.keys[inner] = _mark(event)
+            value = self._node(next(events), events, inner)
+            mapping.setdefault(key, value)
+        return mapping
+
+    def _key(self, event: yaml.Event) -> Key:
+        if not isinstance(event, yaml.ScalarEvent):
+            self._stop(event, "a key is plain text here, not a list, a mapping or an alias")
+        key: Key = event.value if event.style or event.tag else resolve(event.value)
+        return key
+
+    def _problem(self, event: yaml.Event, message: str) -> Problem:
+        line, column = _mark(event)
+        return Problem(self.document.file, line, column, message)
+
+    def _stop(self, event: yaml.Event, message: str) -> None:
+        raise SpecError([*self.problems, self._problem(event, message)])
+
+
+def resolve(text: str) -> Any:
+    """The value of a plain scalar under the core schema of YAML 1.2.2."""
+    if _NULL.fullmatch(text):
+        return None
+    if _BOOL.fullmatch(text):
+        return text[0] in "tT"
+    if len(text) <= 400 and _INT.fullmatch(text):
+        return int(text)
+    if len(text) <= 400 and _OCTAL.fullmatch(text):
+        return int(text[2:], 8)
+    if len(text) <= 400 and _HEX.fullmatch(text):
+        return int(text[2:], 16)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _INFINITE.fullmatch(text):
+        return float(text.replace(".", "", 1))
+    return text
+
+
+def _mark(event: yaml.Event) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
+
+
+def _error(file: str, message: str, line: int = 1, column: int = 1) -> SpecError:
+    return SpecError([Problem(file, line, column, message)])
+
+
+def _explain(failure: yaml.MarkedYAMLError, text: str) -> str:
+    mark = failure.problem_mark
+    if mark is not None:
+        lines = text.splitlines()
+        line = lines[mark.line] if mark.line < len(lines) else ""
+        if "\t" in line[: mark.column + 1]:
+            return "a tab; YAML is indented with spaces"
+    context = f" {failure.context}" if failure.context else ""
+    return f"not YAML: {failure.problem}{context}"
+
+
+def _character(failure: yaml.reader.ReaderError) -> str:
+    character = failure.character
+    return chr(character) if isinstance(character, int) else str(character)[:1] or "\0"

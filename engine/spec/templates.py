@@ -1,0 +1,204 @@
+"""Checks SQL templates before anything runs: syntax, names, and that pages go by key."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError, meta, nodes
+from jinja2.sandbox import SecurityError
+from sqlparse import lexer
+from sqlparse import tokens as kinds
+
+from engine.db.dialect import Dialect, template_folders
+from engine.db.sql import PAGE, PAGE_VARIABLES, PageRequest, RunFacts, Statement, Templates, pages_itself, wrap
+from engine.errors import Problem
+from engine.spec.check import did_you_mean
+from engine.spec.reader import Document, Place
+
+_NOW = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+_RUN = RunFacts("0", _NOW, _NOW)
+_OFFSET = (
+    "pages by OFFSET: a set that shrinks while records are tracked is skipped in part, and late pages cost more than early ones; "
+    "page by key instead: extend page.sql.j2, or WHERE {id} > {{{{ after }}}} ORDER BY {id}"
+)
+_NO_ORDER = "has no ORDER BY on the ID ({id}): pages go by key; extend page.sql.j2, or end with ORDER BY {id}"
+_INNER_ORDER = "has ORDER BY or a limit of its own inside the query block; leave it out: the engine orders by the ID and limits the page"
+_NO_PAGING = "does not use {names}: it would read the same page for ever; extend page.sql.j2, or page with `after` and `limit`"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The check of one entity's SQL. `place` is where the spec names it."""
+
+    document: Document
+    place: Place
+    root: Path
+    dialect: Dialect
+    entity: str
+    key: tuple[str, ...]
+
+    def file(self, name: str) -> Iterator[Problem]:
+        """Problems of a template file, at their lines in that file; of its name, in the spec."""
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            yield self._in_spec(f"template {name!r} leads out of the project; name a file under templates/sql/")
+            return
+        found = Templates(self.root, self.dialect)
+        try:
+            source, filename, _ = found.environment.loader.get_source(found.environment, name)  # type: ignore[union-attr]
+        except TemplateNotFound as failure:
+            if "link" in (failure.message or ""):
+                yield self._in_spec(str(failure.message))
+                return
+            folders = template_folders(self.root)
+            names = sorted({str(file.relative_to(folder).as_posix()) for folder in folders for file in folder.glob("*.j2")} - {PAGE})
+            yield self._in_spec(f"there is no template {name!r} under {self.root / 'templates' / 'sql'}{did_you_mean(name, names)}")
+            return
+        except (OSError, UnicodeDecodeError) as failure:
+            yield self._in_spec(f"template {name!r} cannot be read: {failure}")
+            return
+        file = _shown(Path(filename or name), Path(self.document.file))
+        yield from self._source(found, source, file, 0, name)
+
+    def inline(self, query: str) -> Iterator[Problem]:
+        """Problems of an inline query, at its lines in the spec."""
+        line, _ = self.document.values.get(self.place, (1, 1))
+        offset = line if self.place in self.document.block_scalars else line - 1
+        # The wrapper's own line stands before the query.
+        yield from self._source(Templates(self.root, self.dialect), wrap(query), self.document.file, offset - (not pages_itself(query)), None)
+
+    def _source(self, found: Templates, source: str, file: str, offset: int, name: str | None) -> Iterator[Problem]:
+        try:
+            tree = found.environment.parse(source, name, file)
+            found.environment.from_string(source)
+        except TemplateSyntaxError as failure:
+            message = f"template: {failure.message}"
+            unknown = re.search(r"No (filter|test) named '([^']*)'", failure.message or "")
+            if unknown:
+                known = found.environment.filters if unknown[1] == "filter" else found.environment.tests
+                message = f"template: unknown {unknown[1]} {unknown[2]!r}{did_you_mean(unknown[2], known)}"
+            yield self._at(source, file, offset, failure.lineno, unknown[2] if unknown else None, message)
+            return
+        undefined = sorted(meta.find_undeclared_variables(tree) - PAGE_VARIABLES - set(found.environment.globals))
+        for variable in undefined:
+            line = min((node.lineno for node in tree.find_all(nodes.Name) if node.name == variable), default=1)
+            yield self._at(source, file, offset, line, variable, f"template: {variable!r} is undefined{did_you_mean(variable, PAGE_VARIABLES)}")
+        if not undefined:
+            yield from self._rendered(found, source, file, offset, name)
+
+    def _rendered(self, found: Templates, source: str, file: str, offset: int, name: str | None) -> Iterator[Problem]:
+        try:
+            first, second = (self._render(found, source, name, after) for after in (None, tuple("0" for _ in self.key)))
+        except (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError) as failure:
+            missing = failure.name if isinstance(failure, TemplateNotFound) else None
+            text = f"there is no template {missing!r} to extend or include" if missing else str(failure)
+            yield self._at(source, file, offset, _line_of(failure, name, file), missing, f"template: {text}")
+            return
+        own = PAGE not in _chain(found, source)
+        for word, message in _paging(first, second, own, self.key, source):
+            yield self._at(source, file, offset, None, word, message)
+
+    def _render(self, found: Templates, source: str, name: str | None, after: tuple[Any, ...] | None) -> Statement:
+        request = PageRequest(self.entity, _RUN, 10, self.key, after)
+        return found.page(name, None, request) if name else found.page(None, source, request)
+
+    def _in_spec(self, message: str) -> Problem:
+        return self.document.problem(self.place, message)
+
+    def _at(self, source: str, file: str, offset: int, line: int | None, word: str | None, message: str) -> Problem:
+        """A problem at a word of the template: in the given line, else where the word first stands."""
+        lines = source.splitlines() or [""]
+        pattern = re.compile(rf"(?<!\w){re.escape(word)}" if word else r"$^", re.IGNORECASE)
+        if line is None:
+            line = next((number for number, text in enumerate(lines, 1) if pattern.search(text)), 1)
+        match = pattern.search(lines[min(line, len(lines)) - 1])
+        return Problem(file, max(line + offset, 1), match.start() + 1 if match else 1, message)
+
+
+def _paging(first: Statement, second: Statement, own: bool, key: tuple[str, ...], source: str) -> Iterator[tuple[str | None, str]]:
+    """Why the rendered pages do not go by key, each with the word that shows it."""
+    id_ = ", ".join(key)
+    if any(_offsets(statement.text) for statement in (first, second)):
+        yield ("OFFSET" if re.search(r"\boffset\b", source, re.IGNORECASE) else "LIMIT"), _OFFSET.format(id=id_)
+        return
+    if not own:
+        if any(_at_depth(first.text, 1, word) for word in ("ORDER BY", "LIMIT")):
+            yield "ORDER", _INNER_ORDER
+        return
+    unused = [name for name in ("after", "limit") if not re.search(rf"\b{name}\b", source)]
+    if not _ordered_by(first.text, key):
+        yield "ORDER", _NO_ORDER.format(id=id_)
+    elif unused:
+        yield None, _NO_PAGING.format(names=" and ".join(f"`{name}`" for name in unused))
+
+
+def _words(text: str) -> list[tuple[int, str]]:
+    """The words of a statement with their depth of parentheses, in upper case; no comments, no blanks."""
+    words: list[tuple[int, str]] = []
+    depth = 0
+    for kind, value in lexer.tokenize(text):
+        if kind in kinds.Whitespace or kind in kinds.Comment:
+            continue
+        depth -= value == ")"
+        words.append((depth, " ".join(value.upper().split()) if kind not in kinds.Literal.String.Single else "''"))
+        depth += value == "("
+    return words
+
+
+def _offsets(text: str) -> bool:
+    words = [word for _, word in _words(text)] + ["", ""]
+    after_offset = any(word == "OFFSET" and words[index + 1] != "0" for index, word in enumerate(words[:-2]))
+    return after_offset or any(word == "LIMIT" and words[index + 2] == "," for index, word in enumerate(words[:-2]))
+
+
+def _at_depth(text: str, depth: int, wanted: str) -> bool:
+    return any(level == depth and word == wanted for level, word in _words(text))
+
+
+def _ordered_by(text: str, key: tuple[str, ...]) -> bool:
+    """True when the outermost ORDER BY begins with the key's columns, in order."""
+    words = _words(text)
+    starts = [index for index, (depth, word) in enumerate(words) if depth == 0 and word == "ORDER BY"]
+    if not starts:
+        return False
+    named = [word.strip('"[]`') for depth, word in words[starts[-1] + 1 :] if depth == 0]
+    columns: list[str] = []
+    for word in re.split(r" ?, ?", " ".join(named)):
+        columns.append(word.replace(" . ", ".").split(" ")[0].split(".")[-1].strip('"[]`'))
+    return columns[: len(key)] == [name.upper() for name in key]
+
+
+def _chain(found: Templates, source: str) -> set[str]:
+    """The templates that a source extends, directly or through others."""
+    names: set[str] = set()
+    pending = [source]
+    while pending:
+        for node in found.environment.parse(pending.pop()).find_all(nodes.Extends):
+            if isinstance(node.template, nodes.Const) and node.template.value not in names:
+                names.add(node.template.value)
+                pending.append(found.environment.loader.get_source(found.environment, node.template.value)[0])  # type: ignore[union-attr]
+    return names
+
+
+def _line_of(failure: BaseException, name: str | None, file: str) -> int | None:
+    """The line of the template in which rendering failed; Jinja puts template frames into the traceback."""
+    lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if _same(frame.filename, name, file)]
+    return lines[-1] if lines else None
+
+
+def _same(frame: str, name: str | None, file: str) -> bool:
+    return frame == "<template>" if name is None else frame.endswith(name) or frame == file
+
+
+def _shown(file: Path, spec: Path) -> str:
+    """The template's file, relative to the folder the spec was named from where that is possible."""
+    try:
+        base = Path.cwd()
+        return file.resolve().relative_to(base).as_posix() if not spec.is_absolute() else str(file)
+    except ValueError:
+        return str(file)
