@@ -62,7 +62,7 @@ class Connection:
             with suppress(*self.errors):
                 cursor.close()
 
-    def run(self, template: str, **context: Any) -> Rows:
+    def run(self, template: str, /, **context: Any) -> Rows:
         """Render a named statement and execute it."""
         return self.execute(self.templates.statement(template, **context))
 

@@ -123,7 +123,7 @@ class Templates:
         )
         self.environment.filters = {**self.environment.filters, "identifier": self._identifier, "table": _table}
 
-    def statement(self, name: str, **context: Any) -> Statement:
+    def statement(self, name: str, /, **context: Any) -> Statement:
         """Render a shipped or project template by its name."""
         return _render(self.environment.get_template(name).render, {**self._words, **context})
 

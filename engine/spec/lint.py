@@ -83,7 +83,7 @@ def _missing_variables(subject: Subject) -> Iterator[Problem]:
     for place, names in subject.found.missing.items():
         for name in names:
             yield subject.document.problem(
-                place, f"the environment variable {name} is not set, neither in the environment nor in {subject.root / '.env'}", warning=True
+                place, f"the environment variable {name} is not set (nor in .env)", warning=True
             )
 
 

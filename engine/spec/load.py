@@ -12,7 +12,7 @@ from engine.spec import lint
 from engine.spec.build import build
 from engine.spec.check import check
 from engine.spec.environment import interpolate, variables
-from engine.spec.reader import read
+from engine.spec.reader import Document, read
 from engine.spec.secrets import Secrets, collect
 
 
@@ -23,6 +23,7 @@ class Loaded:
     problems: list[Problem]
     pipeline: Pipeline | None
     secrets: Secrets
+    document: Document
 
 
 def project_root(spec: Path) -> Path:
@@ -37,7 +38,7 @@ def examine(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:
     try:
         document = read(spec, str(spec))
     except SpecError as failure:
-        return Loaded(failure.problems, None, Secrets())
+        return Loaded(failure.problems, None, Secrets(), Document(str(spec)))
     found = interpolate(document, variables(root, environment))
     secrets = Secrets(collect(found.data, found.places))
     problems = check(document, found)
@@ -45,7 +46,7 @@ def examine(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:
         problems += lint.lint(lint.Subject(document, found.data, found, root))
     masked = sorted({Problem(p.file, p.line, p.column, secrets.mask(p.message), p.severity) for p in problems})
     sound = not any(problem.severity == "error" for problem in masked) and not found.missing
-    return Loaded(masked, build(found.data, spec.absolute(), root) if sound else None, secrets)
+    return Loaded(masked, build(found.data, spec.absolute(), root) if sound else None, secrets, document)
 
 
 def load(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:

@@ -1,0 +1,87 @@
+"""What the commands share: options, reading a spec, printing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from engine.cli import masks
+from engine.errors import SpecError
+from engine.observe import logs
+from engine.spec.load import Loaded, load
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+spec_argument = click.argument("spec", type=click.Path(path_type=Path))
+format_option = click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="json prints one document on stdout.")
+
+
+def log_options(command: Command) -> Command:
+    """`--quiet` and `--log-format`."""
+    command = click.option("-q", "--quiet", is_flag=True, help="No progress; only warnings and errors on stderr.")(command)
+    return click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="The form of log lines on stderr.")(command)
+
+
+def load_spec(spec: Path, format_: str) -> Loaded:
+    """A spec to act on. What is wrong with it is printed in the asked format, and the process leaves with 2."""
+    try:
+        loaded = load(spec)
+    except SpecError as failure:
+        leave_with_problems(failure, format_)
+    masks.remember(loaded.secrets.mask)
+    for problem in loaded.problems:
+        click.echo(str(problem), err=True)
+    return loaded
+
+
+def leave_with_problems(failure: SpecError, format_: str) -> NoReturn:
+    """Print problems and leave with 2."""
+    if format_ == "json":
+        print_json({"problems": [problem_json(problem) for problem in failure.problems]})
+        sys.exit(2)
+    raise failure
+
+
+def problem_json(problem: Any) -> dict[str, Any]:
+    """One problem as JSON."""
+    return {
+        "file": problem.file, "line": problem.line, "column": problem.column,
+        "message": problem.message, "severity": problem.severity,
+    }  # fmt: skip
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2).decode())
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or 120 columns where there is none."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 120
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def table(columns: list[tuple[str, str]], rows: list[list[str]]) -> Table:
+    """A plain table; `columns` are titles with `left` or `right`."""
+    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for title, justify in columns:
+        made.add_column(title, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def log_setup(log_format: str, *, quiet: bool) -> logs.Formatter:
+    """Log lines on stderr, without any secret that was read."""
+    formatter = logs.setup(as_json=log_format == "json", quiet=quiet)
+    formatter.masks.append(masks.masked)
+    return formatter

@@ -1,0 +1,108 @@
+"""The group of commands, quick to start, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from engine import __version__
+from engine.cli.masks import masked
+from engine.errors import SpecError, SyncLedgerError
+
+# name: (module, help)
+COMMANDS = {
+    "run": ("engine.cli.run", "Send everything that is due, once."),
+    "plan": ("engine.cli.plan", "Show what a run would send; sends and writes nothing."),
+    "validate": ("engine.cli.validate", "Show everything that is wrong with specs and templates."),
+    "schedule": ("engine.cli.schedule", "Keep running pipelines when they are due."),
+    "status": ("engine.cli.status", "Last runs, and what stands in the ledger."),
+    "baseline": ("engine.cli.acts", "Track an entity's records without sending them."),
+    "forget": ("engine.cli.acts", "Un-track records, so that the next run offers them again."),
+    "init": ("engine.cli.init", "Write a new project to start from."),
+    "demo": ("engine.cli.demo", "The whole thing on SQLite with generated HR data."),
+    "receive": ("engine.cli.receive", "A local API that counts what arrives."),
+}
+
+EPILOG = """\b
+Exit codes: 0 all that was due is delivered, 1 something was not, 2 the spec or
+the usage is wrong, 3 another run holds the lease, 4 a database could not be
+read or written, 130 cancelled, 70 a bug.
+\b
+Start here:
+  python -m engine demo                       see it work in a minute
+  python -m engine init my-project            a project of your own
+  python -m engine validate pipelines/*.yaml  in CI
+  python -m engine run pipelines/sync.yaml    the job
+"""
+
+
+class _Lazy(click.Group):
+    """Imports a command's module only when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="syncledger")
+def cli() -> None:
+    """Move records from databases to third-party APIs: nothing lost, nothing sent twice unnoticed."""
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    _tolerant_streams()
+    try:
+        result = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.ClickException as failure:
+        failure.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("cancelled", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`): nothing more can be said to it.
+        sys.stderr.close()
+        sys.exit(1)
+    except SpecError as failure:
+        click.echo(str(failure), err=True)
+        sys.exit(2)
+    except SyncLedgerError as failure:
+        click.echo(f"error: {masked(str(failure))}", err=True)
+        sys.exit(4)
+    except Exception as bug:  # noqa: BLE001 - the last line of defence: a report instead of a traceback
+        _report(bug)
+        sys.exit(70)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _tolerant_streams() -> None:
+    """A console that is not UTF-8 shows `?` for what it cannot show, and never ends the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _report(bug: Exception) -> None:
+    text = masked("".join(traceback.format_exception(bug)))
+    with tempfile.NamedTemporaryFile("w", prefix="syncledger-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="replace") as file:
+        file.write(f"syncledger {__version__}, Python {sys.version}\n{text}")
+    click.echo(f"This is a bug in SyncLedger: {type(bug).__name__}. A report was saved: {Path(file.name)}", err=True)

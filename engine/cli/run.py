@@ -1,0 +1,86 @@
+"""`run`: the main job."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from engine import app
+from engine.app import RunReport
+from engine.cli import common
+from engine.errors import SpecError
+from engine.observe.progress import Lines, Live
+
+EPILOG = """\b
+Examples:
+  python -m engine run pipelines/sync.yaml
+  python -m engine run pipelines/sync.yaml --entity Users --limit 10
+  python -m engine run pipelines/sync.yaml --format json --quiet
+"""
+
+
+@click.command(epilog=EPILOG)
+@common.spec_argument
+@click.option("--entity", "entities", multiple=True, metavar="NAME", help="Only this entity; may be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), help="Due records per entity at most.")
+@common.format_option
+@common.log_options
+def run(spec: Path, entities: tuple[str, ...], limit: int | None, format_: str, log_format: str, quiet: bool) -> int:
+    """Send every record of SPEC that was not delivered before, entity by entity."""
+    common.log_setup(log_format, quiet=quiet)
+    loaded = common.load_spec(spec, format_)
+    live = sys.stderr.isatty() and not quiet and log_format == "text"
+    with app.cancel_on_signals(lambda: os._exit(130)) as cancelled, Live(common.console(stderr=True)) if live else Lines() as observer:
+        try:
+            report = app.run_pipeline(loaded, observer, names=entities, limit=limit, cancelled=cancelled)
+        except SpecError as failure:
+            common.leave_with_problems(failure, format_)
+    if format_ == "json":
+        common.print_json(report.as_json())
+    else:
+        show(report)
+    return report.exit_code
+
+
+def show(report: RunReport) -> None:
+    """The summary table and what to make of it."""
+    console = common.console()
+    if report.error:
+        click.echo(f"error: {report.error}", err=True)
+    if not report.entities:
+        return
+    columns = [("Entity", "left"), *[(title, "right") for title in _COLUMNS], ("Time", "right")]
+    rows = []
+    for entity in report.entities:
+        counts = entity.counts
+        numbers = [counts.read, counts.excluded, counts.due, counts.accepted, counts.rejected, counts.failed, counts.in_doubt, counts.calls]
+        rows.append([entity.name, *[f"{number:,}" for number in numbers], f"{entity.seconds:.1f} s"])
+    console.print(common.table(columns, rows))
+    for entity in report.entities:
+        if entity.error:
+            console.print(f"{entity.name}: {entity.error}", markup=False, soft_wrap=True)
+    console.print(verdict(report), markup=False, soft_wrap=True)
+
+
+_COLUMNS = ["In source", "Sent before", "Due", "Delivered", "Rejected", "Failed", "In doubt", "Calls"]
+
+
+def verdict(report: RunReport) -> str:
+    """One sentence on the whole run."""
+    counts = [entity.counts for entity in report.entities]
+    accepted, due, known = sum(c.accepted for c in counts), sum(c.due for c in counts), sum(c.excluded for c in counts)
+    seconds = f"{report.seconds:.1f} s"
+    if report.status == "cancelled":
+        return f"Cancelled after {seconds}: {accepted:,} records delivered and tracked; the next run goes on from there."
+    if report.status == "delivered":
+        if not due:
+            return f"Nothing new to send: all {known:,} records were delivered before ({seconds}). Run {report.run_id}."
+        return f"Delivered {accepted:,} records in {sum(c.calls for c in counts):,} calls, {seconds}. Run {report.run_id}."
+    missing = due - accepted
+    return (
+        f"Not everything arrived: {accepted:,} delivered, {missing:,} not ({seconds}). They are not tracked and are offered "
+        f"again by the next run. Run {report.run_id}."
+    )

@@ -1,0 +1,63 @@
+"""Compares a spec with the databases it names: columns, IDs, ledger tables. Nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine import app
+from engine.context import RunContext
+from engine.errors import ConnectionFailed, EntityError, LedgerError, Problem, SourceError
+from engine.model import Entity
+from engine.spec.load import Loaded
+from engine.spec.reader import Place
+from engine.stages import exclude, shape, source
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was found. `database_failed` when a connection could not be opened or read."""
+
+    problems: list[Problem] = field(default_factory=list)
+    database_failed: bool = False
+
+
+def check_connections(loaded: Loaded) -> Checked:
+    """Open every connection that the pipeline uses and look."""
+    pipeline = loaded.pipeline
+    assert pipeline is not None  # noqa: S101 - the caller has one
+    found = Checked()
+    with app.connections(pipeline) as opened:
+        for index, entity in enumerate(pipeline.entities):
+            try:
+                _check_entity(loaded, found, opened, index, entity)
+            except (ConnectionFailed, SourceError) as failure:
+                found.database_failed = True
+                found.problems.append(loaded.document.problem(("entities", index), str(failure)))
+            except EntityError as failure:
+                found.problems.append(loaded.document.problem(("entities", index, "fields"), str(failure)))
+        try:
+            ledger = app.read_only_ledger(opened, loaded.secrets)
+            if ledger:
+                ledger.standings()
+        except LedgerError as failure:
+            found.database_failed = True
+            found.problems.append(loaded.document.problem(("ledger",), str(failure)))
+    return found
+
+
+def _check_entity(loaded: Loaded, found: Checked, opened: app.Connections, index: int, entity: Entity) -> None:
+    place: Place = ("entities", index)
+    run = RunContext.start()
+    connection = opened.source(entity.connection)
+    header = source.columns(connection, entity, run)
+    # The stages themselves say what does not fit: an empty table goes through them.
+    due = exclude.tracked([header], entity.id, lambda _: set(), reject=lambda _: None)
+    for _ in shape.records(due, entity, reject=lambda _: None):
+        pass
+    keys = source.check_keys(connection, entity, run)
+    if keys and keys.repeated:
+        message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {keys.repeated:,} rows repeat one; only the first of each is sent"
+        found.problems.append(loaded.document.problem((*place, "id"), message))
+    if keys and keys.without_id:
+        message = f"entity {entity.name!r}: {keys.without_id:,} rows have no ID (NULL) and will be rejected"
+        found.problems.append(loaded.document.problem((*place, "id"), message, warning=True))

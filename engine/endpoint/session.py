@@ -1,0 +1,163 @@
+"""Makes one call: one attempt of one batch, within the deadline, without redirects or the environment's settings."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import requests
+import urllib3
+
+from engine import __version__
+from engine.endpoint import auth, deadline
+from engine.model import Api
+
+MAX_ANSWER = 64 * 1024 * 1024
+"""Bytes of an answer that are read; a larger one counts as broken off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from one call. `seconds` is its whole duration."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """A call without a whole answer. `sent` tells whether the request may have reached the API."""
+
+    reason: str
+    sent: bool
+    seconds: float
+    status: int | None = None
+
+
+class Caller:
+    """Calls one API. Safe for threads: each has its own session and connections. Close it to give them back."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._sessions: list[requests.Session] = []
+        self._own = threading.local()
+        self._auth = auth.build(api, self._prepare)
+
+    def url(self, endpoint: str) -> str:
+        """`base_url` and the endpoint joined: `http://h/api` and `/users` are `http://h/api/users`."""
+        return f"{self._api.base_url.rstrip('/')}/{endpoint.lstrip('/')}"
+
+    def headers(self, key: str | None) -> dict[str, str]:
+        """The headers of a call, authentication aside."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": f"syncledger/{__version__}"}
+        if self._api.gzip:
+            headers["Content-Encoding"] = "gzip"
+        headers.update(self._api.headers)
+        if key and self._api.idempotency_header:
+            headers[self._api.idempotency_header] = key
+        return headers
+
+    def prepared(self, method: str, url: str, payload: bytes, key: str | None) -> requests.PreparedRequest:
+        """The request as it would be sent, for people to look at."""
+        return requests.Request(method, url, headers=self.headers(key), data=payload).prepare()
+
+    def call(self, method: str, url: str, payload: bytes, key: str) -> Answer | NoAnswer:
+        """One attempt. Never raises for what the network or the API does."""
+        body = gzip.compress(payload, mtime=0) if self._api.gzip else payload
+        started = time.monotonic()
+        with deadline.call(self._api.timeout) as watched:
+            status = None
+            try:
+                with self._session().request(
+                    method,
+                    url,
+                    data=body,
+                    headers=self.headers(key),
+                    auth=self._auth,
+                    timeout=self._api.timeout,
+                    allow_redirects=False,
+                    stream=True,
+                ) as response:
+                    status = response.status_code
+                    content = _read(response)
+                    # A shut socket reads as the end of an answer without a length.
+                    if watched.expired:
+                        raise requests.Timeout  # noqa: TRY301
+                    return Answer(status, response.headers, content, time.monotonic() - started)
+            except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as failure:
+                seconds = time.monotonic() - started
+                reason = _reason(failure)
+                if watched.expired or isinstance(failure, requests.Timeout):
+                    reason = f"no whole answer within {self._api.timeout:g} s"
+                sent = watched.sent and not isinstance(failure, auth.TokenRefused)
+                return NoAnswer(reason, sent, seconds, status)
+
+    def renew(self) -> bool:
+        """True when there is a token that can be fetched anew after a 401."""
+        if isinstance(self._auth, auth.ClientCredentials):
+            self._auth.forget()
+            return True
+        return False
+
+    def close(self) -> None:
+        """Close every session's connections."""
+        for session in self._sessions:
+            session.close()
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._own, "session", None)
+        if session is None:
+            session = requests.Session()
+            self._prepare(session)
+            self._own.session = session
+            self._sessions.append(session)
+        return session
+
+    def _prepare(self, session: requests.Session) -> None:
+        api = self._api
+        # Neither .netrc (it would replace Authorization) nor proxies of the environment.
+        session.trust_env = False
+        session.verify = api.verify if isinstance(api.verify, bool) else str(api.verify)
+        if api.cert:
+            session.cert = (str(api.cert), str(api.cert_key)) if api.cert_key else str(api.cert)
+        if api.proxy:
+            session.proxies = {"http": api.proxy, "https": api.proxy}
+        adapter = deadline.WatchedAdapter(max_retries=0)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+
+
+def _read(response: requests.Response) -> bytes:
+    content = bytearray()
+    for part in response.iter_content(65536):
+        content += part
+        if len(content) > MAX_ANSWER:
+            raise requests.ConnectionError(f"the answer is larger than {MAX_ANSWER} bytes")
+    return bytes(content)
+
+
+def _reason(failure: BaseException) -> str:
+    """The innermost cause in plain words, without the names of Python objects."""
+    seen: list[BaseException] = []
+    current: BaseException | None = failure
+    while current is not None and current not in seen:
+        seen.append(current)
+        inner = getattr(current, "reason", None)
+        arguments = [argument for argument in current.args if isinstance(argument, BaseException)]
+        current = inner if isinstance(inner, BaseException) else arguments[-1] if arguments else current.__cause__ or None
+    text = str(seen[-1]) or type(seen[-1]).__name__
+    text = re.sub(r"^<?[\w.]+\(?[^)]*\)?( at 0x[0-9a-f]+>)?: (?=Failed|\[)", "", text)
+    text = re.sub(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|<[^>]*object at 0x[^>]*>:? ?", "", text).strip()
+    named = next((type(error).__name__ for error in seen if "SSL" in type(error).__name__), None)
+    if named:
+        return f"TLS failure: {text}"
+    if any("NameResolution" in type(error).__name__ for error in seen):
+        return f"DNS failure: {text}"
+    return text

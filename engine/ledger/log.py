@@ -1,0 +1,77 @@
+"""Rows of `SchedulerLog`: one per API call, and one per act of a person."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import uuid
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import orjson
+
+from engine.db.connect import Connection
+from engine.model import Attempt
+
+Mask = Callable[[str], str]
+
+
+def attempt(db: Connection, names: dict[str, str], application: str, run: str, made: Attempt, mask: Mask) -> None:
+    """Write one API call. Status is `Success` for a 2xx, else `Failure` with the reason."""
+    information = {
+        "EndpointUrl": made.url,
+        "BatchSize": len(made.batch.ids),
+        "HttpResponseCode": made.status,
+        "DurationMs": round(made.seconds * 1000),
+        "RunId": run,
+        "BatchId": made.batch.id,
+        "Attempt": made.number,
+        "IdempotencyKey": made.batch.key,
+        "StartedOn": made.started.isoformat(),
+    }
+    _write(
+        db, names, application, run, f"Sync Batch: {made.batch.entity}", made.batch.entity,
+        "Success" if made.success else "Failure", information, made.error, mask,
+    )  # fmt: skip
+
+
+def act(
+    db: Connection, names: dict[str, str], application: str, run: str, verb: str, entity: str, information: dict[str, Any], mask: Mask
+) -> None:
+    """Write what a person did: `Forget: Users` with the details."""
+    _write(db, names, application, run, f"{verb}: {entity}", entity, "Success", information, None, mask)
+
+
+def _write(  # noqa: PLR0913 - the columns of one row
+    db: Connection, names: dict[str, str], application: str, run: str, activity: str, module: str,
+    status: str, information: dict[str, Any], exception: str | None, mask: Mask,
+) -> None:  # fmt: skip
+    db.run(
+        "ledger/log.sql.j2",
+        **names,
+        id=str(uuid.uuid4()),
+        application=application,
+        log_id=run,
+        category="Sync",
+        activity=activity,
+        module=module,
+        host=_host(),
+        status=status,
+        information=mask(orjson.dumps(information).decode()),
+        user=_user(),
+        exception=mask(exception).encode("utf-8", "backslashreplace").decode() if exception else None,
+    )
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()[:255]
+
+
+@cache
+def _user() -> str:
+    try:
+        return getpass.getuser()[:100]
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

@@ -1,0 +1,111 @@
+"""The ledger's tables: found as they are, or created."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from engine.db.connect import Connection
+from engine.errors import DatabaseError, LedgerError
+from engine.model import LedgerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: its name, the columns that must be there, the statements that create it."""
+
+    name: str
+    columns: frozenset[str]
+    statements: tuple[str, ...]
+
+
+_LOG_COLUMNS = (
+    "ID ApplicationName LogID LogCategory Activity ApplicationModule IPHostName Status AdditionalInformation CreatedBy "
+    "CreatedOn RowStatus ExceptionMessage"
+)
+_REJECT_COLUMNS = "EntityType EntityId State Reason HttpResponseCode Attempts FirstSeen LastSeen NextTry BatchId"
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """All tables of one ledger. The two of the replaced job may have names of their own."""
+
+    tracking: Table
+    log: Table
+    reject: Table
+    run: Table
+    schedule: Table
+
+    @classmethod
+    def of(cls, spec: LedgerSpec) -> Tables:
+        """The tables as the spec names them; the engine's own stand in the schema of the tracking table."""
+        schema = spec.tracking_table.rpartition(".")[0]
+        prefix = f"{schema}." if schema else ""
+        return cls(
+            _table(spec.tracking_table, "EntityType EntityId SyncTimestamp", "create_tracking", "create_tracking_index"),
+            _table(spec.log_table, _LOG_COLUMNS, "create_log"),
+            _table(f"{prefix}TB_R_SYNC_REJECT", _REJECT_COLUMNS, "create_reject"),
+            _table(f"{prefix}TB_R_SYNC_RUN", "RunId Pipeline StartedOn EndedOn Status Summary", "create_run"),
+            _table(f"{prefix}TB_R_SYNC_SCHEDULE", "Pipeline LastDue", "create_schedule"),
+        )
+
+    def names(self) -> dict[str, str]:
+        """The template variables that every ledger statement may use."""
+        return {
+            "tracking_table": self.tracking.name,
+            "log_table": self.log.name,
+            "reject_table": self.reject.name,
+            "run_table": self.run.name,
+            "schedule_table": self.schedule.name,
+        }
+
+    def all(self) -> tuple[Table, ...]:
+        """Every table."""
+        return self.tracking, self.log, self.reject, self.run, self.schedule
+
+
+def _table(name: str, columns: str, *statements: str) -> Table:
+    return Table(name, frozenset(columns.casefold().split()), statements)
+
+
+def ensure(db: Connection, tables: Tables, wanted: tuple[Table, ...] | None = None) -> None:
+    """Create what is absent and check the shape of what is there. Raises `LedgerError`."""
+    for table in wanted or tables.all():
+        if not present(db, table):
+            _create(db, table, tables.names())
+
+
+def present(db: Connection, table: Table) -> bool:
+    """True when the table is there. Raises `LedgerError` when it lacks columns that the ledger writes."""
+    try:
+        columns = {name.casefold() for name in db.run("ledger/probe.sql.j2", name=table.name).columns}
+    except DatabaseError as failure:
+        if _is_no_database(failure):
+            raise LedgerError(f"the ledger {db.description} cannot be read: {failure}") from failure
+        return False
+    missing = sorted(table.columns - columns)
+    if missing:
+        raise LedgerError(
+            f"the table {table.name} in {db.description} has another shape: it lacks {', '.join(missing)}; "
+            "name another table under `ledger:`, or add the columns (docs/ledger.md has them)"
+        )
+    return True
+
+
+def _is_no_database(failure: DatabaseError) -> bool:
+    text = str(failure).casefold()
+    return any(words in text for words in ("not a database", "locked", "disk i/o", "malformed", "unable to open"))
+
+
+def _create(db: Connection, table: Table, names: dict[str, Any]) -> None:
+    for statement in table.statements:
+        try:
+            db.run(f"ledger/{statement}.sql.j2", **names)
+        except DatabaseError as failure:
+            if not _made_meanwhile(db, table):
+                raise LedgerError(f"the table {table.name} is absent from {db.description} and cannot be created: {failure}") from failure
+
+
+def _made_meanwhile(db: Connection, table: Table) -> bool:
+    """Another run may have created the table between our look and our CREATE."""
+    return present(db, table)

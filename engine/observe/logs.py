@@ -1,0 +1,53 @@
+"""Log lines on stderr, as text or JSON, without secrets."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TextIO
+
+import orjson
+
+Mask = Callable[[str], str]
+
+
+class Formatter(logging.Formatter):
+    """One line per record; every secret is masked, also in tracebacks."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__("%(message)s")
+        self._as_json = as_json
+        self.masks: list[Mask] = []
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        text = super().format(record)
+        fields = {key: self._mask(value) for key, value in getattr(record, "fields", {}).items()}
+        if not self._as_json:
+            return self._mask(text)
+        entry = {"time": _iso(record.created), "level": record.levelname.lower(), "event": self._mask(text), **fields}
+        return orjson.dumps(entry, default=str).decode()
+
+    def _mask(self, value: object) -> object:
+        if isinstance(value, str):
+            for mask in self.masks:
+                value = mask(value)
+        return value
+
+
+def setup(*, as_json: bool, quiet: bool, stream: TextIO | None = None) -> Formatter:
+    """Send the engine's log records to stderr. With `quiet` only warnings and worse."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    formatter = Formatter(as_json=as_json)
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("engine")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    return formatter
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

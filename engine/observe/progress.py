@@ -1,0 +1,97 @@
+"""Progress of a run for people: live bars on a terminal, plain lines elsewhere, records for machines."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bars, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from engine.observe.observer import Progress
+
+_LOG = logging.getLogger(__name__)
+
+
+class Live:
+    """One bar per entity, moving as records are decided. Totals are known as far as the source was read."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Bars(
+            SpinnerColumn(finished_text=" "),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Live:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def entity_started(self, name: str) -> None:
+        """A bar without an end yet."""
+        self._tasks[name] = self._bars.add_task(name.ljust(16), total=None, text="reading")
+
+    def progress(self, name: str, counts: Progress) -> None:
+        """Move the bar."""
+        decided = counts.accepted + counts.rejected + counts.failed + counts.in_doubt
+        self._bars.update(self._tasks[name], total=max(counts.due, 1), completed=decided, text=_words(counts))
+
+    def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
+        """Fill the bar."""
+        text = _words(counts) if counts.due else f"nothing new ({counts.excluded:,} tracked)"
+        total = max(counts.due, 1)
+        done = total if error is None else counts.accepted
+        self._bars.update(self._tasks[name], total=total, completed=done, text=text + (" [red]!" if error else ""))
+
+
+class Lines:
+    """A line when an entity begins and ends, and every few seconds between."""
+
+    def __init__(self, every: float = 5.0) -> None:
+        self._every = every
+        self._last = 0.0
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def entity_started(self, name: str) -> None:
+        """Say so."""
+        self._last = time.monotonic()
+        _LOG.info("%s: started", name, extra={"fields": {"entity": name}})
+
+    def progress(self, name: str, counts: Progress) -> None:
+        """Say how far it is, now and then."""
+        if time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            _LOG.info("%s: %s", name, _words(counts), extra={"fields": _fields(name, counts)})
+
+    def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
+        """Say how it ended."""
+        if error:
+            _LOG.error("%s: %s; %s", name, _words(counts), error, extra={"fields": {**_fields(name, counts), "error": error}})
+        else:
+            _LOG.info("%s: done, %s", name, _words(counts), extra={"fields": _fields(name, counts)})
+
+
+def _words(counts: Progress) -> str:
+    parts = [f"{counts.accepted:,} of {counts.due:,} delivered"]
+    parts += [f"{value:,} {word}" for word, value in (("rejected", counts.rejected), ("failed", counts.failed), ("in doubt", counts.in_doubt)) if value]
+    return ", ".join(parts)
+
+
+def _fields(name: str, counts: Progress) -> dict[str, object]:
+    return {
+        "entity": name, "read": counts.read, "excluded": counts.excluded, "due": counts.due, "accepted": counts.accepted,
+        "rejected": counts.rejected, "failed": counts.failed, "in_doubt": counts.in_doubt, "calls": counts.calls,
+    }  # fmt: skip

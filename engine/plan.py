@@ -1,0 +1,95 @@
+"""What a run would send: the stages of the path up to the wire, with a ledger that is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.context import RunContext
+from engine.db.connect import Connection
+from engine.endpoint.session import Caller
+from engine.errors import ConnectionFailed, EntityError, SourceError
+from engine.model import Batch, Entity, Rejection
+from engine.stages import chunk, exclude, shape, source
+from engine.stages.counts import Counts
+
+Lookup = Callable[[str, Sequence[str]], set[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it would be sent."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class EntityPlan:
+    """What a run would find and send of one entity. `without_id` and `repeated` are rows that it would reject."""
+
+    name: str
+    counts: Counts = field(default_factory=Counts)
+    without_id: int = 0
+    repeated: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    error: str | None = None
+    database_failed: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of one entity."""
+        counts = self.counts
+        return {
+            "name": self.name, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
+            "in_doubt": 0, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
+            "without_id": self.without_id, "repeated_ids": self.repeated, "error": self.error,
+            "requests": [
+                {"method": r.method, "url": r.url, "headers": r.headers, "body": r.body.decode()} for r in self.requests
+            ],
+        }  # fmt: skip
+
+
+def plan_entity(
+    entity: Entity, connect: Callable[[str], Connection], lookup: Lookup, run: RunContext, caller: Caller, preview: int
+) -> EntityPlan:
+    """Read the entity as a run would, and count. The first `preview` requests are kept."""
+    made = EntityPlan(entity.name)
+    try:
+        connection = connect(entity.connection)
+        for batch in _batches(entity, connection, lookup, run, made):
+            made.counts.batches += 1
+            if len(made.requests) < preview:
+                made.requests.append(_request(entity, batch, caller))
+        keys = source.check_keys(connection, entity, run)
+        if keys:
+            made.without_id, made.repeated = keys.without_id, keys.repeated
+    except (SourceError, ConnectionFailed) as failure:
+        made.error, made.database_failed = str(failure), True
+    except EntityError as failure:
+        made.error = str(failure)
+    return made
+
+
+def _batches(entity: Entity, connection: Connection, lookup: Lookup, run: RunContext, made: EntityPlan) -> Iterator[Batch]:
+    def refuse(rejection: Rejection) -> None:
+        made.counts.due += 1
+        made.counts.rejected += 1
+        # One reason stands for many records: the value shown in it is the first one's.
+        if rejection.reason in made.reasons or len(made.reasons) < 20:
+            made.reasons[rejection.reason] = made.reasons.get(rejection.reason, 0) + 1
+
+    rows = source.pages(connection, entity, run)
+    due = exclude.tracked(
+        rows, entity.id, lambda ids: lookup(entity.name, ids), reject=refuse, counts=made.counts, page_size=entity.page_size
+    )
+    shaped = shape.records(due, entity, reject=refuse, counts=made.counts)
+    return chunk.batches(shaped, entity, reject=refuse, counts=made.counts)
+
+
+def _request(entity: Entity, batch: Batch, caller: Caller) -> Request:
+    prepared = caller.prepared(entity.method, caller.url(entity.endpoint), batch.payload, "<a new key for each batch>")
+    return Request(entity.method, str(prepared.url), dict(prepared.headers), batch.payload)

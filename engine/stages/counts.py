@@ -1,0 +1,26 @@
+"""What happened to the records of one entity in one run, counted while rows flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Counts:
+    """Records, but for `batches` and `calls`.
+
+    `read = excluded + dropped + waiting + due` and `due = accepted + rejected + failed + in_doubt`.
+    """
+
+    read: int = 0
+    excluded: int = 0
+    dropped: int = 0
+    waiting: int = 0
+    due: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    failed: int = 0
+    in_doubt: int = 0
+    settled: int = 0
+    batches: int = 0
+    calls: int = 0

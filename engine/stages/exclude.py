@@ -1,0 +1,78 @@
+"""Leaves out every record that the ledger knows as delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from petl.util.base import Table
+
+from engine.identity import InvalidID, canonical_key
+from engine.model import Rejection
+from engine.stages.counts import Counts
+from engine.stages.origin import ORIGIN, Origin
+
+Lookup = Callable[[Sequence[str]], set[str]]
+Reject = Callable[[Rejection], None]
+
+
+class Due(Table):  # type: ignore[misc] - petl has no types
+    """A petl table of the rows that are not tracked, each headed by its `Origin`."""
+
+    def __init__(
+        self, rows: Any, key: Sequence[str], lookup: Lookup, reject: Reject, counts: Counts, page_size: int
+    ) -> None:
+        self._rows, self._key, self._lookup = rows, key, lookup
+        self._reject, self._counts, self._page_size = reject, counts, page_size
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        rows = iter(self._rows)
+        header = tuple(next(rows))
+        yield (ORIGIN, *header)
+        positions = [header.index(name) for name in self._key]
+        while page := list(islice(rows, self._page_size)):
+            yield from self._page(page, positions)
+            page.clear()
+
+    def _page(self, page: list[Sequence[Any]], positions: list[int]) -> Iterator[Sequence[Any]]:
+        """One page's due rows. Counts move as rows leave, so that a run that stops early still adds up."""
+        ids = [_identify(row, positions) for row in page]
+        tracked = self._lookup([id_ for id_ in ids if isinstance(id_, str)])
+        counts, seen = self._counts, set()
+        for id_, row in zip(ids, page, strict=True):
+            counts.read += 1
+            if not isinstance(id_, str):
+                self._reject(id_)
+            elif id_ in tracked:
+                counts.excluded += 1
+            elif id_ in seen:
+                self._reject(Rejection(id_, "the ID stands twice in the source; its first record was taken"))
+            else:
+                seen.add(id_)
+                yield (Origin(id_), *row)
+
+
+def tracked(
+    rows: Any, key: Sequence[str], lookup: Lookup, *, reject: Reject, counts: Counts | None = None, page_size: int = 10000
+) -> Due:
+    """The rows of a petl table whose canonical ID `lookup` does not return. It is asked once per page.
+
+    Rows without a usable ID and repeated IDs of a page go to `reject`.
+    """
+    return Due(rows, key, lookup, reject, counts or Counts(), page_size)
+
+
+def _identify(row: Sequence[Any], positions: list[int]) -> str | Rejection:
+    try:
+        return canonical_key([row[position] for position in positions])
+    except InvalidID as failure:
+        return Rejection(_nameable([row[position] for position in positions]), str(failure))
+
+
+def _nameable(values: list[Any]) -> str:
+    """As much of an ID that cannot be one as the reject table holds, so that its row can be found."""
+    if None in values:
+        return ""
+    text = str(values[0]) if len(values) == 1 else str(values)
+    return text.encode("utf-8", "backslashreplace").decode()[:255]

@@ -1,0 +1,21 @@
+"""What travels with a row from the source to the batch: who it is, and whether something failed on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ORIGIN = "(origin)"
+"""The first column of every table between `exclude` and `chunk`; holds an `Origin`."""
+
+
+@dataclass(slots=True)
+class Origin:
+    """A row's canonical ID and the first failure of a transform for it."""
+
+    id: str
+    failure: str | None = None
+
+    def fail(self, reason: str) -> None:
+        """Keep the first reason: later ones follow from it."""
+        if self.failure is None:
+            self.failure = reason

@@ -1,0 +1,84 @@
+"""Turns source rows into records: the transforms of the spec, then the record contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import petl
+from petl.util.base import Table
+
+from engine.errors import EntityError
+from engine.model import Entity, Rejection
+from engine.stages import transform
+from engine.stages.counts import Counts
+from engine.stages.fields import CONVERTERS, natural
+from engine.stages.exclude import Reject
+from engine.stages.origin import ORIGIN
+
+
+class Records(Table):  # type: ignore[misc] - petl has no types
+    """A petl table with the origin and exactly the fields of the contract, in order, converted."""
+
+    def __init__(self, rows: Any, entity: Entity, reject: Reject) -> None:
+        self._rows, self._entity, self._reject = rows, entity, reject
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        rows = iter(self._rows)
+        header = [str(name) for name in next(rows)]
+        names, positions, converters = _contract(self._entity, header)
+        yield (ORIGIN, *names)
+        origin_at = header.index(ORIGIN)
+        for row in rows:
+            origin = row[origin_at]
+            if origin.failure is None:
+                try:
+                    yield (origin, *[convert(row[at]) for convert, at in zip(converters, positions, strict=True)])
+                    continue
+                except (ValueError, IndexError):
+                    origin.fail(_first_broken(row, names, positions, converters))
+            self._reject(Rejection(origin.id, origin.failure))
+
+
+def records(due: Any, entity: Entity, *, reject: Reject, counts: Counts | None = None) -> Records:
+    """The records of a petl table with an origin column. One that breaks its contract goes to `reject` with the reason.
+
+    Iterating raises `EntityError` when a column that the spec names is not there.
+    """
+    return Records(transform.apply(due, entity, counts or Counts()), entity, reject)
+
+
+def _contract(entity: Entity, header: list[str]) -> tuple[list[str], list[int], list[Callable[[Any], Any]]]:
+    if entity.fields is None:
+        positions = [position for position, name in enumerate(header) if name != ORIGIN]
+        return [header[position] for position in positions], positions, [natural] * len(positions)
+    missing = [field.name for field in entity.fields if field.name not in header]
+    if missing:
+        there = ", ".join(name for name in header if name != ORIGIN)
+        raise EntityError(f"entity {entity.name!r}: no column gives the field {missing[0]!r}; there are: {there}")
+    converters = [_nullable(CONVERTERS[field.type]) if field.nullable else _required(CONVERTERS[field.type]) for field in entity.fields]
+    return [field.name for field in entity.fields], [header.index(field.name) for field in entity.fields], converters
+
+
+def _nullable(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else convert(value)
+
+
+def _required(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def required(value: Any) -> Any:
+        if value is None:
+            raise ValueError("is NULL, which its type does not allow (`?` would)")
+        return convert(value)
+
+    return required
+
+
+def _first_broken(row: Sequence[Any], names: list[str], positions: list[int], converters: list[Callable[[Any], Any]]) -> str:
+    for name, position, convert in zip(names, positions, converters, strict=True):
+        try:
+            convert(row[position])
+        except IndexError:
+            return f"field {name!r}: the row is too short"
+        except ValueError as failure:
+            return f"field {name!r}: {failure}"
+    raise AssertionError("a row that failed converts now")  # pragma: no cover - converters are pure

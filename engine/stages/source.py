@@ -1,0 +1,170 @@
+"""Reads an entity's rows page by page, by key: the next page is the rows after the last ID read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+from petl.util.base import Table
+
+from engine.context import RunContext
+from engine.db.connect import Connection, Rows
+from engine.db.sql import PAGE, PageRequest, RunFacts, Statement, pages_itself, wrap
+from engine.errors import DatabaseError, SourceError
+from engine.model import Entity
+
+
+class Pages(Table):  # type: ignore[misc] - petl has no types
+    """A petl table over the pages of an entity: lazy, one page in memory, one pass per iteration."""
+
+    def __init__(self, connection: Connection, entity: Entity, run: RunContext) -> None:
+        self._reader = _Reader(connection, entity, run)
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        return self._reader.rows()
+
+
+def pages(connection: Connection, entity: Entity, run: RunContext) -> Pages:
+    """The entity's rows, headed by the column names as the spec spells them.
+
+    Iterating raises `SourceError` when the source cannot be read or its columns do not fit.
+    """
+    return Pages(connection, entity, run)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCheck:
+    """How the IDs of a source stand: rows in all, rows without an ID, rows beyond the first of their ID."""
+
+    rows: int
+    without_id: int
+    repeated: int
+
+
+def check_keys(connection: Connection, entity: Entity, run: RunContext) -> KeyCheck | None:
+    """Count the IDs in the database; None for SQL that pages itself, which cannot be counted from outside."""
+    reader = _Reader(connection, entity, run)
+    if reader.own_paging:
+        return None
+    names, _ = reader.key(reader.columns())
+    row = reader.execute(reader.statement(names, None, 0, count=True)).rows[0]
+    return KeyCheck(*(int(value or 0) for value in row))
+
+
+def columns(connection: Connection, entity: Entity, run: RunContext) -> tuple[str, ...]:
+    """The columns of the entity's SQL, as the spec spells them, without reading rows."""
+    reader = _Reader(connection, entity, run)
+    return reader.spelled(reader.columns())
+
+
+@dataclass(slots=True)
+class _Reader:
+    connection: Connection
+    entity: Entity
+    run: RunContext
+
+    @property
+    def own_paging(self) -> bool:
+        """True when the SQL holds its own condition, order and limit."""
+        if self.entity.query is not None:
+            return pages_itself(self.entity.query) and PAGE not in self.entity.query
+        loader = self.connection.templates.environment
+        source = loader.loader.get_source(loader, self.entity.template)[0]  # type: ignore[union-attr,arg-type]
+        return re.search(r"\{%-?\s*extends\b", source) is None
+
+    def rows(self) -> Iterator[Sequence[Any]]:
+        # SQL that pages itself names its columns itself; asking it for a page of none may not even parse.
+        known = () if self.own_paging else self.columns()
+        names = self.key(known)[0] if known else self.entity.id
+        page = self.page(names, None)
+        yield self.spelled(page.columns)
+        names, positions = self.key(page.columns)
+        while page.rows and not self.run.cancelled.is_set():
+            full, last = len(page.rows) >= self.entity.page_size, self.last_key(page.rows, positions)
+            yield from page.rows
+            if not full:
+                return
+            page.rows.clear()
+            page = self.page(names if known else self.entity.id, last)
+
+    def columns(self) -> tuple[str, ...]:
+        """The names the database reports: a page of no rows, or the first row of SQL that pages itself."""
+        return self.execute(self.statement(self.entity.id, None, 1 if self.own_paging else 0)).columns
+
+    def page(self, names: tuple[str, ...], after: tuple[Any, ...] | None) -> Rows:
+        statement = self.statement(names, after, self.entity.page_size)
+        try:
+            return self.execute(statement)
+        except DatabaseError as failure:
+            if "decode to UTF-8" not in str(failure):
+                raise SourceError(f"entity {self.entity.name!r}: the source cannot be read: {failure}") from failure
+        # SQLite holds bytes that are not UTF-8: read the page again so that only the records that have them are refused.
+        raw = self.connection.raw
+        raw.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+        try:
+            return self.execute(statement)
+        finally:
+            raw.text_factory = str
+
+    def statement(self, names: tuple[str, ...], after: tuple[Any, ...] | None, limit: int, *, count: bool = False) -> Statement:
+        facts = RunFacts(
+            self.run.id, self.run.started.replace(tzinfo=None), self.run.last_success.replace(tzinfo=None) if self.run.last_success else None
+        )
+        request = PageRequest(self.entity.name, facts, limit, names, after, count)
+        query = wrap(self.entity.query) if self.entity.query is not None else None
+        try:
+            return self.connection.templates.page(self.entity.template, query, request)
+        except TemplateError as failure:
+            raise SourceError(f"entity {self.entity.name!r}: its SQL template fails: {failure}") from failure
+
+    def execute(self, statement: Statement) -> Rows:
+        try:
+            return self.connection.execute(statement)
+        except DatabaseError as failure:
+            if "decode to UTF-8" in str(failure):
+                raise
+            raise SourceError(f"entity {self.entity.name!r}: the source cannot be read: {failure}") from failure
+
+    def spelled(self, reported: Sequence[str]) -> tuple[str, ...]:
+        """The reported names in the spec's spelling: PostgreSQL folds `NoReg` to `noreg`."""
+        folded = [name.casefold() for name in reported]
+        double = next((name for index, name in enumerate(reported) if folded[index] in folded[:index]), None)
+        if double is not None:
+            raise SourceError(f"entity {self.entity.name!r}: the SQL returns two columns called {double!r}; give one of them another name with AS")
+        words = {word.casefold(): word for word in _words(self.entity)}
+        return tuple(words.get(name.casefold(), name) for name in reported)
+
+    def key(self, reported: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The ID columns' reported names and positions. Raises `SourceError` where one is missing."""
+        folded = {name.casefold(): position for position, name in enumerate(reported)}
+        missing = [name for name in self.entity.id if name.casefold() not in folded]
+        if missing:
+            raise SourceError(
+                f"entity {self.entity.name!r}: the ID column {missing[0]!r} is not among the columns of its SQL: {', '.join(reported)}"
+            )
+        positions = tuple(folded[name.casefold()] for name in self.entity.id)
+        return tuple(reported[position] for position in positions), positions
+
+    def last_key(self, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]) -> tuple[Any, ...]:
+        """The key that the next page comes after: the last one in the page that is not NULL."""
+        for row in reversed(rows):
+            values = tuple(row[position] for position in positions)
+            if None not in values:
+                return values
+        if len(rows) < self.entity.page_size:
+            return ()
+        raise SourceError(
+            f"entity {self.entity.name!r}: a whole page of {len(rows)} rows has no ID (NULL); add `WHERE {self.entity.id[0]} IS NOT NULL` to its SQL"
+        )
+
+
+def _words(entity: Entity) -> set[str]:
+    """Every name that the spec of an entity mentions."""
+    words = {*entity.id, *(field.name for field in entity.fields or ())}
+    for operation in entity.transform:
+        words.update(re.findall(r"\w+", json.dumps(operation.argument, default=str, ensure_ascii=False)))
+    return words

@@ -1,0 +1,168 @@
+"""The `transform` of an entity as petl operations. One record's failure is kept with that record and stops no other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import petl
+
+from engine.errors import EntityError
+from engine.model import Entity, Operation
+from engine.spec import expressions
+from engine.stages import fields
+from engine.stages.counts import Counts
+from engine.stages.origin import ORIGIN
+
+Step = Callable[[Any, Any], Any]
+
+
+def apply(table: Any, entity: Entity, counts: Counts) -> Any:
+    """The table after every operation, in order. Raises `EntityError` for a column that is not there."""
+    for operation in entity.transform:
+        header = list(petl.header(table))
+        if operation.name == "select":
+            table = _select(table, operation.argument, counts)
+            continue
+        _require(entity, operation, header)
+        table = _STEPS[operation.name](table, operation.argument)
+    return table
+
+
+def _rename(table: Any, names: dict[str, str]) -> Any:
+    return petl.rename(table, names)
+
+
+def _convert(table: Any, conversions: dict[str, Any]) -> Any:
+    for column, wanted in conversions.items():
+        table = petl.convert(table, column, _conversion(column, wanted), pass_row=True)
+    return table
+
+
+def _add(table: Any, columns: dict[str, str]) -> Any:
+    for column, text in columns.items():
+        evaluate = expressions.compile_expression(text)
+        table = petl.addfield(table, column, _guarded(column, lambda _, row, evaluate=evaluate: evaluate(_record(row)), with_value=False))
+    return table
+
+
+def _select(table: Any, text: str, counts: Counts) -> Any:
+    evaluate = expressions.compile_expression(text)
+
+    def keep(row: Any) -> bool:
+        origin = row[ORIGIN]
+        if origin.failure:
+            return True
+        try:
+            kept = bool(evaluate(_record(row)))
+        except expressions.ExpressionError as failure:
+            origin.fail(f"select: {failure}")
+            return True
+        counts.dropped += not kept
+        return kept
+
+    return petl.select(table, keep)
+
+
+def _cut(table: Any, columns: list[str]) -> Any:
+    return petl.cut(table, ORIGIN, *columns)
+
+
+def _cut_out(table: Any, columns: list[str]) -> Any:
+    return petl.cutout(table, *columns)
+
+
+def _move(table: Any, positions: dict[str, int]) -> Any:
+    for column, position in positions.items():
+        table = petl.movefield(table, column, position + 1)  # the origin stays first
+    return table
+
+
+def _fill(table: Any, values: dict[str, Any]) -> Any:
+    for column, value in values.items():
+        table = petl.replace(table, column, None, value)
+    return table
+
+
+def _split(table: Any, argument: dict[str, Any]) -> Any:
+    column, pattern, into = argument["field"], re.compile(argument["pattern"]), argument["into"]
+
+    def parts(value: Any, _: Any) -> list[Any]:
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"{value!r} is not text")
+        found = pattern.split(value, len(into) - 1) if value is not None else []
+        return [*found, *[None] * (len(into) - len(found))]
+
+    # petl's own `split` stops the whole table at a NULL; its `unpack` does the work on guarded parts.
+    split = petl.convert(table, column, _guarded(column, parts, failed=[None] * len(into)), pass_row=True)
+    return petl.unpack(split, column, into)
+
+
+def _unpack_dict(table: Any, argument: dict[str, Any]) -> Any:
+    column = argument["field"]
+
+    def parse(value: Any, _: Any) -> dict[str, Any]:
+        found = json.loads(value) if isinstance(value, str) else value
+        if found is not None and not isinstance(found, dict):
+            raise ValueError("not a JSON object")
+        return found or {}
+
+    parsed = petl.convert(table, column, _guarded(column, parse, failed={}), pass_row=True)
+    return petl.unpackdict(parsed, column, keys=argument["keys"], missing=None)
+
+
+_STEPS: dict[str, Callable[[Any, Any], Any]] = {
+    "rename": _rename, "convert": _convert, "add": _add, "cut": _cut, "cut_out": _cut_out,
+    "move": _move, "fill": _fill, "split": _split, "unpack_dict": _unpack_dict,
+}  # fmt: skip
+
+
+def _conversion(column: str, wanted: Any) -> Callable[[Any, Any], Any]:
+    if isinstance(wanted, dict):
+        # The keys of a map are as YAML reads them; a database may hold 1 where the map says '1'.
+        by_text = {str(key): value for key, value in wanted.items()}
+        return lambda value, _: wanted.get(value, by_text.get(str(value), value)) if isinstance(value, (str, int, float)) else value
+    named = expressions.converter(wanted)
+    if not isinstance(named, str):
+        return _guarded(column, lambda value, row: named({**_record(row), "value": value}))
+    if named in expressions.TEXT:
+        change = expressions.TEXT[named]
+        return _guarded(column, lambda value, _: change(value) if isinstance(value, str) else value)
+    convert = fields.CONVERTERS[named]  # type: ignore[index] - one of TYPES
+    return _guarded(column, lambda value, _: None if value is None else convert(value))
+
+
+def _guarded(column: str, work: Callable[[Any, Any], Any], *, failed: Any = None, with_value: bool = True) -> Any:
+    """`work(value, row)`; a failure is kept with the row's origin, and nothing further is done for that row."""
+
+    def guarded(value: Any, row: Any) -> Any:
+        origin = row[ORIGIN]
+        if origin.failure:
+            return failed
+        try:
+            return work(value, row)
+        except (ValueError, TypeError, RecursionError) as failure:
+            origin.fail(f"field {column!r}: {failure}")
+            return failed
+
+    return guarded if with_value else lambda row: guarded(None, row)
+
+
+def _record(row: Any) -> dict[str, Any]:
+    return {name: value for name, value in zip(row.flds, row, strict=False) if name != ORIGIN}
+
+
+def _require(entity: Entity, operation: Operation, header: list[Any]) -> None:
+    argument = operation.argument
+    if operation.name == "add":
+        return
+    if operation.name in ("split", "unpack_dict"):
+        needed = [argument["field"]]
+    else:
+        needed = list(argument)
+    missing = [name for name in needed if name not in header]
+    if missing:
+        there = ", ".join(str(name) for name in header if name != ORIGIN)
+        raise EntityError(f"entity {entity.name!r}: transform {operation.name!r} names the column {missing[0]!r}, which is not there; there are: {there}")
