@@ -98,7 +98,12 @@ def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Entity, ...]:
     known = {entity.name for entity in pipeline.entities}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise SpecError([Problem(str(pipeline.file), 1, 1, f"unknown entity {name!r}{did_you_mean(name, known)}") for name in unknown])
+        raise SpecError(
+            [
+                Problem(str(pipeline.file), 1, 1, f"unknown entity {name!r}{did_you_mean(name, known)}")
+                for name in unknown
+            ]
+        )
     return tuple(entity for entity in pipeline.entities if not names or entity.name in names)
 
 
@@ -148,7 +153,13 @@ def run_pipeline(
 
 
 def _run_entities(
-    pipeline: Pipeline, entities: tuple[Entity, ...], opened: Connections, ledger: Ledger, run: RunContext, observer: Observer, limit: int | None
+    pipeline: Pipeline,
+    entities: tuple[Entity, ...],
+    opened: Connections,
+    ledger: Ledger,
+    run: RunContext,
+    observer: Observer,
+    limit: int | None,
 ) -> list[EntityReport]:
     caller = Caller(pipeline.api)
     try:
@@ -186,8 +197,6 @@ def cancel_on_signals(second: Callable[[], None]) -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
 
 
 def read_only_lookup(opened: Connections, secrets: Secrets) -> Callable[[str, Sequence[str]], set[str]]:

@@ -63,7 +63,9 @@ def parse(text: str, columns: int) -> str:
     except orjson.JSONDecodeError:
         parts = None
     if not isinstance(parts, list) or len(parts) != columns:
-        raise InvalidID(f"this entity's ID has {columns} columns: write it as a JSON array, such as '[\"10001\",\"d005\"]'")
+        raise InvalidID(
+            f'this entity\'s ID has {columns} columns: write it as a JSON array, such as \'["10001","d005"]\''
+        )
     return canonical_key(parts)
 
 

@@ -74,7 +74,9 @@ def plan_entity(
     return made
 
 
-def _batches(entity: Entity, connection: Connection, lookup: Lookup, run: RunContext, made: EntityPlan) -> Iterator[Batch]:
+def _batches(
+    entity: Entity, connection: Connection, lookup: Lookup, run: RunContext, made: EntityPlan
+) -> Iterator[Batch]:
     def refuse(rejection: Rejection) -> None:
         made.counts.due += 1
         made.counts.rejected += 1
@@ -84,7 +86,12 @@ def _batches(entity: Entity, connection: Connection, lookup: Lookup, run: RunCon
 
     rows = source.pages(connection, entity, run)
     due = exclude.tracked(
-        rows, entity.id, lambda ids: lookup(entity.name, ids), reject=refuse, counts=made.counts, page_size=entity.page_size
+        rows,
+        entity.id,
+        lambda ids: lookup(entity.name, ids),
+        reject=refuse,
+        counts=made.counts,
+        page_size=entity.page_size,
     )
     shaped = shape.records(due, entity, reject=refuse, counts=made.counts)
     return chunk.batches(shaped, entity, reject=refuse, counts=made.counts)

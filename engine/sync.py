@@ -58,7 +58,9 @@ def sync(entities: tuple[Entity, ...], tools: Tools, limit: int | None = None) -
         report = EntityReport(entity.name)
         reports.append(report)
         if ledger_failure or tools.run.cancelled.is_set():
-            report.error, report.gravity = (f"not run: {ledger_failure}", "database") if ledger_failure else ("not run: cancelled", None)
+            report.error, report.gravity = (
+                (f"not run: {ledger_failure}", "database") if ledger_failure else ("not run: cancelled", None)
+            )
             continue
         tools.observer.entity_started(entity.name)
         began = time.monotonic()
@@ -85,7 +87,12 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
 
     rows = source.pages(tools.connect(entity.connection), entity, run)
     due = exclude.tracked(
-        rows, entity.id, lambda ids: ledger.tracked(entity.name, ids), reject=refused, counts=counts, page_size=entity.page_size
+        rows,
+        entity.id,
+        lambda ids: ledger.tracked(entity.name, ids),
+        reject=refused,
+        counts=counts,
+        page_size=entity.page_size,
     )
     shaped = shape.records(due, entity, reject=refused, counts=counts)
     try:

@@ -21,13 +21,23 @@ from engine.spec.load import Loaded, load
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 spec_argument = click.argument("spec", type=click.Path(path_type=Path))
-format_option = click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", help="json prints one document on stdout.")
+format_option = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="json prints one document on stdout.",
+)
 
 
 def log_options(command: Command) -> Command:
     """`--quiet` and `--log-format`."""
-    command = click.option("-q", "--quiet", is_flag=True, help="No progress; only warnings and errors on stderr.")(command)
-    return click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="The form of log lines on stderr.")(command)
+    command = click.option("-q", "--quiet", is_flag=True, help="No progress; only warnings and errors on stderr.")(
+        command
+    )
+    return click.option(
+        "--log-format", type=click.Choice(["text", "json"]), default="text", help="The form of log lines on stderr."
+    )(command)
 
 
 def load_spec(spec: Path, format_: str) -> Loaded:

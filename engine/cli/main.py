@@ -103,6 +103,8 @@ def _tolerant_streams() -> None:
 
 def _report(bug: Exception) -> None:
     text = masked("".join(traceback.format_exception(bug)))
-    with tempfile.NamedTemporaryFile("w", prefix="syncledger-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="replace") as file:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="syncledger-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+    ) as file:
         file.write(f"syncledger {__version__}, Python {sys.version}\n{text}")
     click.echo(f"This is a bug in SyncLedger: {type(bug).__name__}. A report was saved: {Path(file.name)}", err=True)

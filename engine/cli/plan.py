@@ -23,7 +23,13 @@ Examples:
 @click.command(epilog=EPILOG)
 @common.spec_argument
 @click.option("--entity", "entities", multiple=True, metavar="NAME", help="Only this entity; may be repeated.")
-@click.option("--preview", type=click.IntRange(min=0), default=0, metavar="N", help="Show the first N requests of each entity, exactly, secrets masked.")
+@click.option(
+    "--preview",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Show the first N requests of each entity, exactly, secrets masked.",
+)
 @common.format_option
 def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> int:
     """Show what a run of SPEC would send. Reads the sources and the ledger; sends and writes nothing."""
@@ -36,7 +42,10 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
         with app.connections(pipeline) as opened:
             lookup = app.read_only_lookup(opened, loaded.secrets)
             run = RunContext.start()
-            plans = [plan_entity(entity, opened.source, lookup, run, caller, preview) for entity in app.chosen(pipeline, entities)]
+            plans = [
+                plan_entity(entity, opened.source, lookup, run, caller, preview)
+                for entity in app.chosen(pipeline, entities)
+            ]
     finally:
         caller.close()
     if format_ == "json":
@@ -73,5 +82,3 @@ def _show(plans: list[EntityPlan]) -> None:
             for name, value in request.headers.items():
                 click.echo(f"{name}: {masked(value)}")
             click.echo(f"\n{request.body.decode()}")
-
-

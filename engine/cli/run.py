@@ -33,7 +33,10 @@ def run(spec: Path, entities: tuple[str, ...], limit: int | None, format_: str, 
     common.log_setup(log_format, quiet=quiet)
     loaded = common.load_spec(spec, format_)
     live = sys.stderr.isatty() and not quiet and log_format == "text"
-    with app.cancel_on_signals(lambda: os._exit(130)) as cancelled, Live(common.console(stderr=True)) if live else Lines() as observer:
+    with (
+        app.cancel_on_signals(lambda: os._exit(130)) as cancelled,
+        Live(common.console(stderr=True)) if live else Lines() as observer,
+    ):
         try:
             report = app.run_pipeline(loaded, observer, names=entities, limit=limit, cancelled=cancelled)
         except SpecError as failure:
@@ -56,7 +59,16 @@ def show(report: RunReport) -> None:
     rows = []
     for entity in report.entities:
         counts = entity.counts
-        numbers = [counts.read, counts.excluded, counts.due, counts.accepted, counts.rejected, counts.failed, counts.in_doubt, counts.calls]
+        numbers = [
+            counts.read,
+            counts.excluded,
+            counts.due,
+            counts.accepted,
+            counts.rejected,
+            counts.failed,
+            counts.in_doubt,
+            counts.calls,
+        ]
         rows.append([entity.name, *[f"{number:,}" for number in numbers], f"{entity.seconds:.1f} s"])
     console.print(common.table(columns, rows))
     for entity in report.entities:
@@ -74,11 +86,15 @@ def verdict(report: RunReport) -> str:
     accepted, due, known = sum(c.accepted for c in counts), sum(c.due for c in counts), sum(c.excluded for c in counts)
     seconds = f"{report.seconds:.1f} s"
     if report.status == "cancelled":
-        return f"Cancelled after {seconds}: {accepted:,} records delivered and tracked; the next run goes on from there."
+        return (
+            f"Cancelled after {seconds}: {accepted:,} records delivered and tracked; the next run goes on from there."
+        )
     if report.status == "delivered":
         if not due:
             return f"Nothing new to send: all {known:,} records were delivered before ({seconds}). Run {report.run_id}."
-        return f"Delivered {accepted:,} records in {sum(c.calls for c in counts):,} calls, {seconds}. Run {report.run_id}."
+        return (
+            f"Delivered {accepted:,} records in {sum(c.calls for c in counts):,} calls, {seconds}. Run {report.run_id}."
+        )
     missing = due - accepted
     return (
         f"Not everything arrived: {accepted:,} delivered, {missing:,} not ({seconds}). They are not tracked and are offered "

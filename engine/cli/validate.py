@@ -22,7 +22,13 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SPEC...")
 @click.option("--connect", is_flag=True, help="Also open the connections and compare columns, IDs and ledger tables.")
-@click.option("--format", "format_", type=click.Choice(["text", "json", "github"]), default="text", help="json, or GitHub annotations.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    help="json, or GitHub annotations.",
+)
 def validate(specs: tuple[Path, ...], connect: bool, format_: str) -> int:
     """Show all problems of all SPECs as file:line:column: message. Warnings alone leave exit code 0."""
     found = [examine(spec) for spec in specs]
@@ -47,17 +53,30 @@ def _with_connections(found: list[Loaded]) -> tuple[list[Problem], bool]:
     for loaded in found:
         for problem in loaded.problems:
             missing = "environment variable" in problem.message
-            problems.append(Problem(problem.file, problem.line, problem.column, problem.message, "error" if missing else problem.severity))
+            problems.append(
+                Problem(
+                    problem.file,
+                    problem.line,
+                    problem.column,
+                    problem.message,
+                    "error" if missing else problem.severity,
+                )
+            )
         if loaded.pipeline:
             checked = check_connections(loaded)
-            problems += [Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity) for p in checked.problems]
+            problems += [
+                Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity) for p in checked.problems
+            ]
             failed = failed or checked.database_failed
     return problems, failed and not any(problem.severity == "error" for loaded in found for problem in loaded.problems)
 
 
 def _print(problems: list[Problem], format_: str, specs: int) -> None:
     if format_ == "json":
-        rows = [{"file": p.file, "line": p.line, "column": p.column, "message": p.message, "severity": p.severity} for p in problems]
+        rows = [
+            {"file": p.file, "line": p.line, "column": p.column, "message": p.message, "severity": p.severity}
+            for p in problems
+        ]
         click.echo(orjson.dumps({"problems": rows}, option=orjson.OPT_INDENT_2).decode())
         return
     for problem in problems:
@@ -65,7 +84,11 @@ def _print(problems: list[Problem], format_: str, specs: int) -> None:
     if format_ == "text":
         errors = sum(problem.severity == "error" for problem in problems)
         warnings = len(problems) - errors
-        what = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}" if problems else "no problems"
+        what = (
+            f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
+            if problems
+            else "no problems"
+        )
         click.echo(f"{specs} spec{'s' * (specs != 1)}: {what}", err=True)
 
 

@@ -157,7 +157,9 @@ def _open(alias: str, text: str, root: Path, *, create: bool, read_only: bool) -
 def _open_sqlite(text: str, root: Path, *, create: bool, read_only: bool) -> Connection:
     file = sqlite_file(text, root)
     if not file.is_file() and not create:
-        raise ConnectionFailed(f"there is no SQLite file {file}; a source is never created (check the path, seen from {root})")
+        raise ConnectionFailed(
+            f"there is no SQLite file {file}; a source is never created (check the path, seen from {root})"
+        )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         mode = "ro" if read_only else "rwc"
@@ -192,7 +194,9 @@ def _open_adonet(text: str, root: Path) -> Connection:
     return _connect_pyodbc(pyodbc, strings.join([("Driver", driver), *pairs]), None, root, timeout)
 
 
-def _connect_pyodbc(pyodbc: ModuleType, text: str, suggested: Dialect | None, root: Path, timeout: int | None) -> Connection:
+def _connect_pyodbc(
+    pyodbc: ModuleType, text: str, suggested: Dialect | None, root: Path, timeout: int | None
+) -> Connection:
     given = {key.casefold() for key, _ in strings.split(text).pairs}
     extra = [(key, value) for key, value in (suggested.odbc if suggested else ()) if key.casefold() not in given]
     pyodbc.pooling = False
@@ -209,7 +213,9 @@ def _connect_pyodbc(pyodbc: ModuleType, text: str, suggested: Dialect | None, ro
     )
 
 
-def _connect_mssql_python(pairs: list[tuple[str, str]], timeout: int | None, root: Path, missing: ConnectionFailed) -> Connection:
+def _connect_mssql_python(
+    pairs: list[tuple[str, str]], timeout: int | None, root: Path, missing: ConnectionFailed
+) -> Connection:
     try:
         driver = importlib.import_module("mssql_python")
     except (ImportError, OSError) as failure:
@@ -220,7 +226,9 @@ def _connect_mssql_python(pairs: list[tuple[str, str]], timeout: int | None, roo
     except (driver.Error, RuntimeError, ValueError) as failure:
         raise ConnectionFailed(f"cannot connect: {_database_error(failure)}") from failure
     dialect = by_reported_name("Microsoft SQL Server", root)
-    return Connection(raw, dialect, Templates(root, dialect), (driver.Error,), description=_where(text, dialect.reported[0]))
+    return Connection(
+        raw, dialect, Templates(root, dialect), (driver.Error,), description=_where(text, dialect.reported[0])
+    )
 
 
 def _import_pyodbc() -> ModuleType:

@@ -74,4 +74,12 @@ def by_driver_name(driver: str, known: Iterable[Dialect]) -> Dialect | None:
 def _load(file: Path) -> Dialect:
     data = yaml.safe_load(file.read_text(encoding="utf-8"))
     opening, closing = data["quotes"]
-    return Dialect(file.parent.name, tuple(data["reported"]), data["drivers"], (opening, closing), data["now"], tuple(data["odbc"].items()), tuple(data["types"].items()))
+    return Dialect(
+        file.parent.name,
+        tuple(data["reported"]),
+        data["drivers"],
+        (opening, closing),
+        data["now"],
+        tuple(data["odbc"].items()),
+        tuple(data["types"].items()),
+    )

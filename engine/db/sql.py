@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, Undefined, UndefinedError, pass_context
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateNotFound,
+    Undefined,
+    UndefinedError,
+    pass_context,
+)
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -129,7 +137,9 @@ class Templates:
 
     def page(self, template: str | None, query: str | None, request: PageRequest) -> Statement:
         """The statement of one page of an entity: from its template file, or its inline query."""
-        source = self.environment.get_template(template) if template else self.environment.from_string(wrap(query or ""))
+        source = (
+            self.environment.get_template(template) if template else self.environment.from_string(wrap(query or ""))
+        )
         return _render(source.render, request.context(self.dialect.name))
 
     @property
@@ -187,7 +197,9 @@ def _bind(context: Context, value: Any) -> Any:
     if isinstance(value, Undefined):
         str(value)  # StrictUndefined raises, with its own message
     if not isinstance(value, _BINDABLE):
-        raise UndefinedError(f"a value of type {type(value).__name__} cannot be bound; bind text, numbers, dates or bytes")
+        raise UndefinedError(
+            f"a value of type {type(value).__name__} cannot be bound; bind text, numbers, dates or bytes"
+        )
     bound = context.get("_bound")
     if bound is None:
         raise UndefinedError("a macro that outputs values is imported `with context`")

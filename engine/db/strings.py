@@ -137,13 +137,17 @@ def adonet_to_odbc(text: str) -> tuple[list[tuple[str, str]], int | None]:
         elif name in _ADONET:
             pairs.append((_ADONET[name], _translate(_ADONET[name], value)))
         elif name not in _ADONET_ONLY:
-            raise ConnectionFailed(f"the ADO.NET key {key!r} has no counterpart in ODBC; leave it out or write an ODBC string")
+            raise ConnectionFailed(
+                f"the ADO.NET key {key!r} has no counterpart in ODBC; leave it out or write an ODBC string"
+            )
     return pairs, timeout
 
 
 def _translate(key: str, value: str) -> str:
     if key == "Encrypt":
-        return {"true": "yes", "mandatory": "yes", "false": "no", "optional": "no"}.get(value.casefold(), value.casefold())
+        return {"true": "yes", "mandatory": "yes", "false": "no", "optional": "no"}.get(
+            value.casefold(), value.casefold()
+        )
     if key in _BOOLEAN:
         return "yes" if value.casefold() in ("true", "yes", "sspi", "1") else "no"
     if key == "Server" and value.casefold().startswith(("(local)", ".")):

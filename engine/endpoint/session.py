@@ -56,7 +56,11 @@ class Caller:
 
     def headers(self, key: str | None) -> dict[str, str]:
         """The headers of a call, authentication aside."""
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": f"syncledger/{__version__}"}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": f"syncledger/{__version__}",
+        }
         if self._api.gzip:
             headers["Content-Encoding"] = "gzip"
         headers.update(self._api.headers)
@@ -91,7 +95,13 @@ class Caller:
                     if watched.expired:
                         raise requests.Timeout  # noqa: TRY301
                     return Answer(status, response.headers, content, time.monotonic() - started)
-            except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as failure:
+            except (
+                requests.RequestException,
+                urllib3.exceptions.HTTPError,
+                http.client.HTTPException,
+                OSError,
+                ValueError,
+            ) as failure:
                 seconds = time.monotonic() - started
                 reason = _reason(failure)
                 if watched.expired or isinstance(failure, requests.Timeout):
@@ -151,7 +161,9 @@ def _reason(failure: BaseException) -> str:
         seen.append(current)
         inner = getattr(current, "reason", None)
         arguments = [argument for argument in current.args if isinstance(argument, BaseException)]
-        current = inner if isinstance(inner, BaseException) else arguments[-1] if arguments else current.__cause__ or None
+        current = (
+            inner if isinstance(inner, BaseException) else arguments[-1] if arguments else current.__cause__ or None
+        )
     text = str(seen[-1]) or type(seen[-1]).__name__
     text = re.sub(r"^<?[\w.]+\(?[^)]*\)?( at 0x[0-9a-f]+>)?: (?=Failed|\[)", "", text)
     text = re.sub(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|<[^>]*object at 0x[^>]*>:? ?", "", text).strip()

@@ -53,7 +53,9 @@ def _sort(results: Results, ids: Sequence[str], status: int, entries: list[Any])
             accepted[id_] = None
         else:
             reason = _search(results.reason, entry) if results.reason else None
-            rejected[id_] = Rejection(id_, str(reason) if reason is not None else "refused by the API without a reason", status)
+            rejected[id_] = Rejection(
+                id_, str(reason) if reason is not None else "refused by the API without a reason", status
+            )
     unknown = tuple(id_ for id_ in ids if id_ not in accepted and id_ not in rejected)
     remarks = []
     if unknown:

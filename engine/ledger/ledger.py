@@ -85,7 +85,9 @@ class Ledger:
         with self._guard("cannot be written"), self.db.transaction():
             tracking.track(self.db, self._names, batch.entity, outcome.accepted)
             if outcome.accepted and batch.entity in self._refused_before:
-                self._statement("accept_rejected", entity=batch.entity, before=self._began, ids=tracking.as_json(outcome.accepted))
+                self._statement(
+                    "accept_rejected", entity=batch.entity, before=self._began, ids=tracking.as_json(outcome.accepted)
+                )
             for rejection in outcome.rejected:
                 self._reject(batch.entity, rejection, batch.id)
 
@@ -125,10 +127,17 @@ class Ledger:
     def standings(self) -> dict[str, Standing]:
         """What is tracked and rejected, by entity."""
         with self._guard("cannot be read"):
-            counts = {name: table for name, table in (("tracked", self._tables.tracking), ("reject", self._tables.reject)) if present(self.db, table)}
+            counts = {
+                name: table
+                for name, table in (("tracked", self._tables.tracking), ("reject", self._tables.reject))
+                if present(self.db, table)
+            }
             tracked = {row[0]: row[1:] for row in self._statement("tracked_counts").rows} if "tracked" in counts else {}
             rejected = {row[0]: row[1:] for row in self._statement("reject_counts").rows} if "reject" in counts else {}
-        return {name: Standing(*tracked.get(name, (0, None)), *rejected.get(name, (0, None))) for name in {*tracked, *rejected}}
+        return {
+            name: Standing(*tracked.get(name, (0, None)), *rejected.get(name, (0, None)))
+            for name in {*tracked, *rejected}
+        }
 
     def has_tracking(self) -> bool:
         """True when there is a tracking table to ask."""
@@ -146,13 +155,31 @@ class Ledger:
             found = tracking.tracked(self.db, self._names, entity, ids)
             tracking.forget(self.db, self._names, entity, ids)
             known = [id_ for id_ in ids if id_ in found]
-            log.act(self.db, self._names, self.spec.application, self.run, "Forget", entity, {"RunId": self.run, "EntityIds": known}, self.mask)
+            log.act(
+                self.db,
+                self._names,
+                self.spec.application,
+                self.run,
+                "Forget",
+                entity,
+                {"RunId": self.run, "EntityIds": known},
+                self.mask,
+            )
         return known
 
     def act(self, verb: str, entity: str, information: dict[str, Any]) -> None:
         """An audit row of what a person did."""
         with self._guard("cannot be written"):
-            log.act(self.db, self._names, self.spec.application, self.run, verb, entity, {"RunId": self.run, **information}, self.mask)
+            log.act(
+                self.db,
+                self._names,
+                self.spec.application,
+                self.run,
+                verb,
+                entity,
+                {"RunId": self.run, **information},
+                self.mask,
+            )
 
     # The schedule
 
@@ -184,7 +211,13 @@ class Ledger:
 
     def _reject(self, entity: str, rejection: Rejection, batch: str | None) -> None:
         reason = self.mask(rejection.reason).encode("utf-8", "backslashreplace").decode()
-        values = {"entity": entity, "record": rejection.id, "reason": reason, "status": rejection.status, "batch": batch}
+        values = {
+            "entity": entity,
+            "record": rejection.id,
+            "reason": reason,
+            "status": rejection.status,
+            "batch": batch,
+        }
         if self._statement("reject_again", **values).rowcount < 1:
             self._statement("reject", **values)
 

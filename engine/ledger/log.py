@@ -37,7 +37,14 @@ def attempt(db: Connection, names: dict[str, str], application: str, run: str, m
 
 
 def act(
-    db: Connection, names: dict[str, str], application: str, run: str, verb: str, entity: str, information: dict[str, Any], mask: Mask
+    db: Connection,
+    names: dict[str, str],
+    application: str,
+    run: str,
+    verb: str,
+    entity: str,
+    information: dict[str, Any],
+    mask: Mask,
 ) -> None:
     """Write what a person did: `Forget: Users` with the details."""
     _write(db, names, application, run, f"{verb}: {entity}", entity, "Success", information, None, mask)

@@ -42,7 +42,9 @@ class Tables:
         schema = spec.tracking_table.rpartition(".")[0]
         prefix = f"{schema}." if schema else ""
         return cls(
-            _table(spec.tracking_table, "EntityType EntityId SyncTimestamp", "create_tracking", "create_tracking_index"),
+            _table(
+                spec.tracking_table, "EntityType EntityId SyncTimestamp", "create_tracking", "create_tracking_index"
+            ),
             _table(spec.log_table, _LOG_COLUMNS, "create_log"),
             _table(f"{prefix}TB_R_SYNC_REJECT", _REJECT_COLUMNS, "create_reject"),
             _table(f"{prefix}TB_R_SYNC_RUN", "RunId Pipeline StartedOn EndedOn Status Summary", "create_run"),
@@ -103,7 +105,9 @@ def _create(db: Connection, table: Table, names: dict[str, Any]) -> None:
             db.run(f"ledger/{statement}.sql.j2", **names)
         except DatabaseError as failure:
             if not _made_meanwhile(db, table):
-                raise LedgerError(f"the table {table.name} is absent from {db.description} and cannot be created: {failure}") from failure
+                raise LedgerError(
+                    f"the table {table.name} is absent from {db.description} and cannot be created: {failure}"
+                ) from failure
 
 
 def _made_meanwhile(db: Connection, table: Table) -> bool:

@@ -32,7 +32,9 @@ class Live:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def entity_started(self, name: str) -> None:
@@ -62,7 +64,9 @@ class Lines:
     def __enter__(self) -> Lines:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         pass
 
     def entity_started(self, name: str) -> None:
@@ -79,14 +83,20 @@ class Lines:
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
         """Say how it ended."""
         if error:
-            _LOG.error("%s: %s; %s", name, _words(counts), error, extra={"fields": {**_fields(name, counts), "error": error}})
+            _LOG.error(
+                "%s: %s; %s", name, _words(counts), error, extra={"fields": {**_fields(name, counts), "error": error}}
+            )
         else:
             _LOG.info("%s: done, %s", name, _words(counts), extra={"fields": _fields(name, counts)})
 
 
 def _words(counts: Progress) -> str:
     parts = [f"{counts.accepted:,} of {counts.due:,} delivered"]
-    parts += [f"{value:,} {word}" for word, value in (("rejected", counts.rejected), ("failed", counts.failed), ("in doubt", counts.in_doubt)) if value]
+    parts += [
+        f"{value:,} {word}"
+        for word, value in (("rejected", counts.rejected), ("failed", counts.failed), ("in doubt", counts.in_doubt))
+        if value
+    ]
     return ", ".join(parts)
 
 

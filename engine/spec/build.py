@@ -76,7 +76,9 @@ def _entity(data: dict[str, Any]) -> Entity:
         batch_size=data["batch_size"],
         page_size=data["page_size"],
         transform=tuple(Operation(name, argument) for step in data["transform"] for name, argument in step.items()),
-        fields=tuple(Field(name, kind.rstrip("?"), kind.endswith("?")) for name, kind in fields.items()) if fields else None,
+        fields=tuple(Field(name, kind.rstrip("?"), kind.endswith("?")) for name, kind in fields.items())
+        if fields
+        else None,
         wrap=data["body"]["wrap"],
         results=Results(**data["results"]) if data["results"] else None,
         isolate=tuple(data["isolate"]),
@@ -91,7 +93,9 @@ def _api(data: dict[str, Any], root: Path) -> Api:
         auth=_auth(data["auth"]),
         headers=data["headers"],
         timeout=seconds(data["timeout"]),
-        retry=Retry(retry["attempts"], seconds(retry["wait"]), seconds(retry["max_wait"]), frozenset(retry["statuses"])),
+        retry=Retry(
+            retry["attempts"], seconds(retry["wait"]), seconds(retry["max_wait"]), frozenset(retry["statuses"])
+        ),
         in_flight=data["in_flight"],
         idempotency_header=data["idempotency_header"],
         in_doubt=data["in_doubt"],

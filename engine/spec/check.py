@@ -75,7 +75,9 @@ def _explain(error: ValidationError, document: Document) -> Iterator[Problem]:
             known = error.schema.get("properties", {})
             for key in error.instance:
                 if key not in known:
-                    yield document.problem((*place, key), f"unknown key {str(key)!r}{did_you_mean(key, known)}", at_key=True)
+                    yield document.problem(
+                        (*place, key), f"unknown key {str(key)!r}{did_you_mean(key, known)}", at_key=True
+                    )
         case "required":
             for name in error.validator_value:
                 if name not in error.instance:
@@ -109,13 +111,21 @@ def _sentence(error: ValidationError, place: Place, document: Document) -> str: 
             return f"unknown type {shown}{did_you_mean(str(error.instance).rstrip('?'), types)} (`?` makes it nullable)"
         case "pattern":
             examples = error.schema.get("examples", [])
-            return f"{_name(place)} is {shown}, which is not of the form of {title.lower()!r}; write it like {examples[0]!r}" if examples else f"{_name(place)} is {shown}, which has the wrong form"
+            return (
+                f"{_name(place)} is {shown}, which is not of the form of {title.lower()!r}; write it like {examples[0]!r}"
+                if examples
+                else f"{_name(place)} is {shown}, which has the wrong form"
+            )
         case "oneOf":
             options = [option["required"][0] for option in expected]
             return f"{_here(place)}exactly one of {', '.join(options)} must be given"
         case "minProperties" | "maxProperties":
             options = list(error.schema.get("properties", {}))
-            return f"{_here(place)}exactly one of {', '.join(options)} must be given" if options else f"{_name(place)} must not be empty"
+            return (
+                f"{_here(place)}exactly one of {', '.join(options)} must be given"
+                if options
+                else f"{_name(place)} must not be empty"
+            )
         case "minLength" | "minItems":
             return f"{_name(place)} must not be empty"
         case "minimum" | "maximum":

@@ -28,7 +28,11 @@ class Interpolated:
 def variables(root: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The `.env` file of the project under the environment, which wins."""
     file = root / ".env"
-    known = {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None} if file.is_file() else {}
+    known = (
+        {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None}
+        if file.is_file()
+        else {}
+    )
     return {**known, **(os.environ if environment is None else environment)}
 
 

@@ -50,6 +50,10 @@ def converter(text: str) -> str | Expression:
         return text
     if text.isidentifier() and text != "value":
         near = difflib.get_close_matches(text, [*TYPES, *TEXT], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join([*TYPES, *TEXT])}, or an expression over `value`"
+        hint = (
+            f"; did you mean {near[0]!r}?"
+            if near
+            else f"; there are: {', '.join([*TYPES, *TEXT])}, or an expression over `value`"
+        )
         raise ExpressionError(f"unknown conversion {text!r}{hint}")
     return compile_expression(text)

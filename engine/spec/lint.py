@@ -24,7 +24,10 @@ from engine.spec.reader import Document, Place
 # Keys of the format that this version reads but does not act on; saying so beats a promise that is not kept.
 _NOT_YET: dict[Place, str] = {
     ("lease",): "the lease is not enforced yet: start one run of a pipeline at a time",
-    ("api", "in_doubt"): "batches in doubt are not kept in a journal yet: their records are offered again under a new key",
+    (
+        "api",
+        "in_doubt",
+    ): "batches in doubt are not kept in a journal yet: their records are offered again under a new key",
 }
 _NOT_YET_ENTITY = {"isolate": "refused batches are not split yet: such a batch is logged as failed and offered again"}
 
@@ -119,7 +122,9 @@ def _entities(subject: Subject) -> Iterator[Problem]:
         if isinstance(name, str):
             if name in names:
                 line = subject.document.values.get(("entities", names[name], "name"), (0, 0))[0]
-                yield subject.document.problem(("entities", index, "name"), f"a second entity is called {name!r}; the first is in line {line}")
+                yield subject.document.problem(
+                    ("entities", index, "name"), f"a second entity is called {name!r}; the first is in line {line}"
+                )
             names.setdefault(name, index)
         yield from _one_entity(subject, index, entity, merged)
 
@@ -131,10 +136,13 @@ def _one_entity(subject: Subject, index: int, entity: dict[Any, Any], merged: di
         yield subject.document.problem(here, f"{label}: the key 'endpoint' is missing")
     elif isinstance(merged["endpoint"], str) and "://" in merged["endpoint"]:
         yield subject.document.problem(
-            subject.place(index, entity, "endpoint"), f"{label}: the endpoint is a path that is joined to api.base_url, not a URL"
+            subject.place(index, entity, "endpoint"),
+            f"{label}: the endpoint is a path that is joined to api.base_url, not a URL",
         )
     if "sql" not in merged and "query" not in merged:
-        yield subject.document.problem(here, f"{label}: the key 'sql' (a file under templates/sql/) or 'query' is missing")
+        yield subject.document.problem(
+            here, f"{label}: the key 'sql' (a file under templates/sql/) or 'query' is missing"
+        )
     if "sql" in merged and "query" in merged:
         yield subject.document.problem((*here, "query"), f"{label}: give 'sql' or 'query', not both", at_key=True)
     yield from _id_among_fields(subject, index, entity, merged)
@@ -163,7 +171,13 @@ def _id_among_fields(subject: Subject, index: int, entity: dict[Any, Any], merge
 def _templates(subject: Subject) -> Iterator[Problem]:
     for index, entity, merged in subject.entities():
         ids = merged.get("id", "Id")
-        key = (ids,) if isinstance(ids, str) else tuple(name for name in ids if isinstance(name, str)) if isinstance(ids, list) else ("Id",)
+        key = (
+            (ids,)
+            if isinstance(ids, str)
+            else tuple(name for name in ids if isinstance(name, str))
+            if isinstance(ids, list)
+            else ("Id",)
+        )
         alias = merged.get("connection", "default")
         text = subject.text(("connections", alias)) if isinstance(alias, str) else None
         dialect = connect.guess_dialect(text or "", subject.root)
@@ -216,7 +230,9 @@ def _jmespaths(subject: Subject, place: Place, results: dict[Any, Any]) -> Itera
             try:
                 jmespath.compile(text)
             except JMESPathError as failure:
-                yield subject.document.problem((*place, key), f"not a JMESPath expression: {' '.join(str(failure).split())}")
+                yield subject.document.problem(
+                    (*place, key), f"not a JMESPath expression: {' '.join(str(failure).split())}"
+                )
 
 
 def _schedule(subject: Subject) -> Iterator[Problem]:
@@ -227,14 +243,17 @@ def _schedule(subject: Subject) -> Iterator[Problem]:
             ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             yield subject.document.problem(
-                ("schedule", "timezone"), f"unknown time zone {zone!r}; write an IANA name such as Asia/Jakarta or Europe/Berlin"
+                ("schedule", "timezone"),
+                f"unknown time zone {zone!r}; write an IANA name such as Asia/Jakarta or Europe/Berlin",
             )
     cron = subject.text(("schedule", "cron"))
     if cron:
         try:
             CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC))
         except CronSimError as failure:
-            yield subject.document.problem(("schedule", "cron"), f"bad cron line {cron!r}: {failure}; five fields, such as '0 2 * * *'")
+            yield subject.document.problem(
+                ("schedule", "cron"), f"bad cron line {cron!r}: {failure}; five fields, such as '0 2 * * *'"
+            )
     if "every" in schedule and str(schedule["every"]).rstrip("0ms.h") == "":
         yield subject.document.problem(("schedule", "every"), "'every' must be longer than nothing")
 

@@ -54,6 +54,10 @@ def load(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:
     loaded = examine(spec, environment)
     if loaded.pipeline is None:
         raise SpecError(
-            [Problem(p.file, p.line, p.column, p.message) for p in loaded.problems if p.severity == "error" or "environment variable" in p.message]
+            [
+                Problem(p.file, p.line, p.column, p.message)
+                for p in loaded.problems
+                if p.severity == "error" or "environment variable" in p.message
+            ]
         )
     return loaded

@@ -76,18 +76,24 @@ def parse(raw: bytes, shown: str) -> Document:
     except UnicodeDecodeError as failure:
         before = raw[: failure.start]
         line, column = before.count(b"\n") + 1, failure.start - (before.rfind(b"\n") + 1) + 1
-        raise _error(shown, f"not UTF-8: byte 0x{raw[failure.start]:02x}; save the file as UTF-8", line, column) from None
+        raise _error(
+            shown, f"not UTF-8: byte 0x{raw[failure.start]:02x}; save the file as UTF-8", line, column
+        ) from None
     document = Document(shown)
     builder = _Builder(document)
     try:
         builder.build(iter(yaml.parse(text, Loader=_LOADER)))
     except yaml.MarkedYAMLError as failure:
         mark = failure.problem_mark or failure.context_mark
-        raise _error(shown, _explain(failure, text), mark.line + 1 if mark else 1, mark.column + 1 if mark else 1) from None
+        raise _error(
+            shown, _explain(failure, text), mark.line + 1 if mark else 1, mark.column + 1 if mark else 1
+        ) from None
     except yaml.reader.ReaderError as failure:
         before_text = text[: failure.position] if isinstance(failure.position, int) else ""
         line, column = before_text.count("\n") + 1, len(before_text) - (before_text.rfind("\n") + 1) + 1
-        raise _error(shown, f"character U+{ord(_character(failure)):04X} is not allowed in YAML", line, column) from None
+        raise _error(
+            shown, f"character U+{ord(_character(failure)):04X} is not allowed in YAML", line, column
+        ) from None
     if builder.problems:
         raise SpecError(builder.problems)
     return document
@@ -116,7 +122,9 @@ class _Builder:
             elif isinstance(event, yaml.NodeEvent):
                 self.document.data = self._node(event, events, ())
         if not documents:
-            raise _error(self.document.file, "the file is empty; `python -m engine init DIR` writes a spec to start from")
+            raise _error(
+                self.document.file, "the file is empty; `python -m engine init DIR` writes a spec to start from"
+            )
 
     def _node(self, event: yaml.Event, events: Iterator[yaml.Event], place: Place) -> Any:
         self._nodes += 1
@@ -145,7 +153,9 @@ class _Builder:
         value, origin = self._anchors[event.anchor]
         document = self.document
         for marks in (document.keys, document.values, document.raw):
-            copies = {place + known[len(origin) :]: mark for known, mark in marks.items() if known[: len(origin)] == origin}
+            copies = {
+                place + known[len(origin) :]: mark for known, mark in marks.items() if known[: len(origin)] == origin
+            }
             self._nodes += len(copies)
             if self._nodes > MAX_NODES:
                 self._stop(event, f"more than {MAX_NODES:,} values")

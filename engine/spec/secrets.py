@@ -44,7 +44,11 @@ def collect(data: Any, interpolated: set[Place]) -> list[str]:
         found += _auth(api.get("auth"))
         headers = api.get("headers")
         if isinstance(headers, dict):
-            found += [value for name, value in headers.items() if isinstance(value, str) and ("api", "headers", name) in interpolated]
+            found += [
+                value
+                for name, value in headers.items()
+                if isinstance(value, str) and ("api", "headers", name) in interpolated
+            ]
         for key in ("proxy", "base_url"):
             found += _user_info(api.get(key))
     return found

@@ -29,7 +29,9 @@ _OFFSET = (
 )
 _NO_ORDER = "has no ORDER BY on the ID ({id}): pages go by key; extend page.sql.j2, or end with ORDER BY {id}"
 _INNER_ORDER = "has ORDER BY or a limit of its own inside the query block; leave it out: the engine orders by the ID and limits the page"
-_NO_PAGING = "does not use {names}: it would read the same page for ever; extend page.sql.j2, or page with `after` and `limit`"
+_NO_PAGING = (
+    "does not use {names}: it would read the same page for ever; extend page.sql.j2, or page with `after` and `limit`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,13 @@ class Check:
                 yield self._in_spec(str(failure.message))
                 return
             folders = template_folders(self.root)
-            names = sorted({str(file.relative_to(folder).as_posix()) for folder in folders for file in folder.glob("*.j2")} - {PAGE})
-            yield self._in_spec(f"there is no template {name!r} under {self.root / 'templates' / 'sql'}{did_you_mean(name, names)}")
+            names = sorted(
+                {str(file.relative_to(folder).as_posix()) for folder in folders for file in folder.glob("*.j2")}
+                - {PAGE}
+            )
+            yield self._in_spec(
+                f"there is no template {name!r} under {self.root / 'templates' / 'sql'}{did_you_mean(name, names)}"
+            )
             return
         except (OSError, UnicodeDecodeError) as failure:
             yield self._in_spec(f"template {name!r} cannot be read: {failure}")
@@ -70,7 +77,13 @@ class Check:
         line, _ = self.document.values.get(self.place, (1, 1))
         offset = line if self.place in self.document.block_scalars else line - 1
         # The wrapper's own line stands before the query.
-        yield from self._source(Templates(self.root, self.dialect), wrap(query), self.document.file, offset - (not pages_itself(query)), None)
+        yield from self._source(
+            Templates(self.root, self.dialect),
+            wrap(query),
+            self.document.file,
+            offset - (not pages_itself(query)),
+            None,
+        )
 
     def _source(self, found: Templates, source: str, file: str, offset: int, name: str | None) -> Iterator[Problem]:
         try:
@@ -87,7 +100,14 @@ class Check:
         undefined = sorted(meta.find_undeclared_variables(tree) - PAGE_VARIABLES - set(found.environment.globals))
         for variable in undefined:
             line = min((node.lineno for node in tree.find_all(nodes.Name) if node.name == variable), default=1)
-            yield self._at(source, file, offset, line, variable, f"template: {variable!r} is undefined{did_you_mean(variable, PAGE_VARIABLES)}")
+            yield self._at(
+                source,
+                file,
+                offset,
+                line,
+                variable,
+                f"template: {variable!r} is undefined{did_you_mean(variable, PAGE_VARIABLES)}",
+            )
         if not undefined:
             yield from self._rendered(found, source, file, offset, name)
 
@@ -120,7 +140,9 @@ class Check:
         return Problem(file, max(line + offset, 1), match.start() + 1 if match else 1, message)
 
 
-def _paging(first: Statement, second: Statement, own: bool, key: tuple[str, ...], source: str) -> Iterator[tuple[str | None, str]]:
+def _paging(
+    first: Statement, second: Statement, own: bool, key: tuple[str, ...], source: str
+) -> Iterator[tuple[str | None, str]]:
     """Why the rendered pages do not go by key, each with the word that shows it."""
     id_ = ", ".join(key)
     if any(_offsets(statement.text) for statement in (first, second)):

@@ -54,7 +54,13 @@ class Due(Table):  # type: ignore[misc] - petl has no types
 
 
 def tracked(
-    rows: Any, key: Sequence[str], lookup: Lookup, *, reject: Reject, counts: Counts | None = None, page_size: int = 10000
+    rows: Any,
+    key: Sequence[str],
+    lookup: Lookup,
+    *,
+    reject: Reject,
+    counts: Counts | None = None,
+    page_size: int = 10000,
 ) -> Due:
     """The rows of a petl table whose canonical ID `lookup` does not return. It is asked once per page.
 

@@ -67,7 +67,9 @@ def integer(value: Any) -> int:
 def floating(value: Any) -> float:
     """A finite number in double precision."""
     try:
-        number = float(value) if isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool) else math.nan
+        number = (
+            float(value) if isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool) else math.nan
+        )
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):

@@ -98,7 +98,9 @@ class Delivery:
             kind: Literal["in_doubt", "failed"] = "in_doubt" if status in self.api.in_doubt_statuses else "failed"
             wait = retry_after(answer, self.run)
             if wait is not None and wait > retry.max_wait:
-                return Reply(kind, f"{reason}; it asks to wait {wait:.0f} s, longer than max_wait", again=False, closes=True)
+                return Reply(
+                    kind, f"{reason}; it asks to wait {wait:.0f} s, longer than max_wait", again=False, closes=True
+                )
             return Reply(kind, reason, again=kind == "failed" or repeatable, wait=wait)
         if status in self.api.in_doubt_statuses:
             return Reply("in_doubt", reason, again=False)
@@ -152,6 +154,8 @@ def _describe(answer: Answer) -> str:
         phrase = f" {HTTPStatus(answer.status).phrase}"
     except ValueError:
         phrase = ""
-    where = f" to {answer.headers.get('Location')}" if 300 <= answer.status < 400 and answer.headers.get("Location") else ""
+    where = (
+        f" to {answer.headers.get('Location')}" if 300 <= answer.status < 400 and answer.headers.get("Location") else ""
+    )
     text = " ".join(answer.body[:600].decode("utf-8", "replace").split())
     return f"HTTP {answer.status}{phrase}{where}{': ' + text[:300] if text else ''}"

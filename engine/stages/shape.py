@@ -56,7 +56,10 @@ def _contract(entity: Entity, header: list[str]) -> tuple[list[str], list[int], 
     if missing:
         there = ", ".join(name for name in header if name != ORIGIN)
         raise EntityError(f"entity {entity.name!r}: no column gives the field {missing[0]!r}; there are: {there}")
-    converters = [_nullable(CONVERTERS[field.type]) if field.nullable else _required(CONVERTERS[field.type]) for field in entity.fields]
+    converters = [
+        _nullable(CONVERTERS[field.type]) if field.nullable else _required(CONVERTERS[field.type])
+        for field in entity.fields
+    ]
     return [field.name for field in entity.fields], [header.index(field.name) for field in entity.fields], converters
 
 
@@ -73,7 +76,9 @@ def _required(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return required
 
 
-def _first_broken(row: Sequence[Any], names: list[str], positions: list[int], converters: list[Callable[[Any], Any]]) -> str:
+def _first_broken(
+    row: Sequence[Any], names: list[str], positions: list[int], converters: list[Callable[[Any], Any]]
+) -> str:
     for name, position, convert in zip(names, positions, converters, strict=True):
         try:
             convert(row[position])

@@ -110,9 +110,13 @@ class _Reader:
         finally:
             raw.text_factory = str
 
-    def statement(self, names: tuple[str, ...], after: tuple[Any, ...] | None, limit: int, *, count: bool = False) -> Statement:
+    def statement(
+        self, names: tuple[str, ...], after: tuple[Any, ...] | None, limit: int, *, count: bool = False
+    ) -> Statement:
         facts = RunFacts(
-            self.run.id, self.run.started.replace(tzinfo=None), self.run.last_success.replace(tzinfo=None) if self.run.last_success else None
+            self.run.id,
+            self.run.started.replace(tzinfo=None),
+            self.run.last_success.replace(tzinfo=None) if self.run.last_success else None,
         )
         request = PageRequest(self.entity.name, facts, limit, names, after, count)
         query = wrap(self.entity.query) if self.entity.query is not None else None
@@ -134,7 +138,9 @@ class _Reader:
         folded = [name.casefold() for name in reported]
         double = next((name for index, name in enumerate(reported) if folded[index] in folded[:index]), None)
         if double is not None:
-            raise SourceError(f"entity {self.entity.name!r}: the SQL returns two columns called {double!r}; give one of them another name with AS")
+            raise SourceError(
+                f"entity {self.entity.name!r}: the SQL returns two columns called {double!r}; give one of them another name with AS"
+            )
         words = {word.casefold(): word for word in _words(self.entity)}
         return tuple(words.get(name.casefold(), name) for name in reported)
 

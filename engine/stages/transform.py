@@ -44,7 +44,9 @@ def _convert(table: Any, conversions: dict[str, Any]) -> Any:
 def _add(table: Any, columns: dict[str, str]) -> Any:
     for column, text in columns.items():
         evaluate = expressions.compile_expression(text)
-        table = petl.addfield(table, column, _guarded(column, lambda _, row, evaluate=evaluate: evaluate(_record(row)), with_value=False))
+        table = petl.addfield(
+            table, column, _guarded(column, lambda _, row, evaluate=evaluate: evaluate(_record(row)), with_value=False)
+        )
     return table
 
 
@@ -123,7 +125,9 @@ def _conversion(column: str, wanted: Any) -> Callable[[Any, Any], Any]:
     if isinstance(wanted, dict):
         # The keys of a map are as YAML reads them; a database may hold 1 where the map says '1'.
         by_text = {str(key): value for key, value in wanted.items()}
-        return lambda value, _: wanted.get(value, by_text.get(str(value), value)) if isinstance(value, (str, int, float)) else value
+        return lambda value, _: (
+            wanted.get(value, by_text.get(str(value), value)) if isinstance(value, (str, int, float)) else value
+        )
     named = expressions.converter(wanted)
     if not isinstance(named, str):
         return _guarded(column, lambda value, row: named({**_record(row), "value": value}))
@@ -165,4 +169,6 @@ def _require(entity: Entity, operation: Operation, header: list[Any]) -> None:
     missing = [name for name in needed if name not in header]
     if missing:
         there = ", ".join(str(name) for name in header if name != ORIGIN)
-        raise EntityError(f"entity {entity.name!r}: transform {operation.name!r} names the column {missing[0]!r}, which is not there; there are: {there}")
+        raise EntityError(
+            f"entity {entity.name!r}: transform {operation.name!r} names the column {missing[0]!r}, which is not there; there are: {there}"
+        )

@@ -1,0 +1,108 @@
+"""`baseline` and `forget`: what a person may do to the tracking table, with an audit row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from engine import app
+from engine.cli import common
+from engine.context import RunContext
+from engine.errors import SpecError
+from engine.identity import InvalidID, parse
+from engine.model import Entity, Pipeline
+from engine.stages import exclude, source
+from engine.stages.counts import Counts
+
+BASELINE_EPILOG = """\b
+Examples:
+  python -m engine baseline pipelines/sync.yaml Users             asks first
+  python -m engine baseline pipelines/sync.yaml Users --yes
+"""
+FORGET_EPILOG = """\b
+Examples:
+  python -m engine forget pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
+  python -m engine forget pipelines/staff.yaml Assignments '["10001","d005"]'
+"""
+_AT_ONCE = 10_000
+
+
+@click.command(epilog=BASELINE_EPILOG)
+@common.spec_argument
+@click.argument("entity")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common.format_option
+def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
+    """Track every record that ENTITY's source holds now, without sending any: for an API that has them already."""
+    common.log_setup("text", quiet=True)
+    loaded = common.load_spec(spec, format_)
+    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
+    chosen = _entity(loaded.pipeline, entity, format_)
+    if not yes:
+        click.confirm(f"Track all records of {entity} as delivered? They will never be sent", abort=True, err=True)
+    run, counts = RunContext.start(), Counts()
+    with app.connections(loaded.pipeline) as opened:
+        ledger = app.open_ledger(opened, run, loaded.secrets, create=True)
+        pages = source.pages(opened.source(chosen.connection), chosen, run)
+        due = exclude.tracked(
+            pages,
+            chosen.id,
+            lambda ids: ledger.tracked(chosen.name, ids),
+            reject=lambda _: None,
+            counts=counts,
+            page_size=chosen.page_size,
+        )
+        rows = iter(due)
+        next(rows)
+        ids: list[str] = []
+        for row in rows:
+            ids.append(row[0].id)
+            counts.due += 1
+            if len(ids) == _AT_ONCE:
+                ledger.baseline(chosen.name, ids)
+                ids = []
+        ledger.baseline(chosen.name, ids)
+        ledger.act("Baseline", chosen.name, {"Records": counts.due})
+    if format_ == "json":
+        common.print_json({"entity": entity, "tracked": counts.due, "tracked_before": counts.excluded})
+    else:
+        click.echo(
+            f"{entity}: {counts.due:,} records tracked without sending; {counts.excluded:,} were tracked before."
+        )
+    return 0
+
+
+@click.command(epilog=FORGET_EPILOG)
+@common.spec_argument
+@click.argument("entity")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@common.format_option
+def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
+    """Un-track records of ENTITY, so that the next run sends them again. Exit code 1 when one was not tracked."""
+    common.log_setup("text", quiet=True)
+    loaded = common.load_spec(spec, format_)
+    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
+    chosen = _entity(loaded.pipeline, entity, format_)
+    try:
+        wanted = list(dict.fromkeys(parse(text, len(chosen.id)) for text in ids))
+    except InvalidID as failure:
+        raise click.UsageError(str(failure)) from failure
+    with app.connections(loaded.pipeline) as opened:
+        ledger = app.open_ledger(opened, RunContext.start(), loaded.secrets, create=True)
+        forgotten = ledger.forget(chosen.name, wanted)
+    unknown = [id_ for id_ in wanted if id_ not in forgotten]
+    if format_ == "json":
+        common.print_json({"entity": entity, "forgotten": forgotten, "not_tracked": unknown})
+    else:
+        click.echo(f"{entity}: {len(forgotten):,} records forgotten; the next run offers them again.")
+        for id_ in unknown:
+            click.echo(f"{entity}: {id_} was not tracked")
+    return 1 if unknown else 0
+
+
+def _entity(pipeline: Pipeline, name: str, format_: str) -> Entity:
+    try:
+        return app.chosen(pipeline, [name])[0]
+    except SpecError as failure:
+        common.leave_with_problems(failure, format_)

@@ -1,0 +1,46 @@
+"""`receive`: a local API that counts what arrives."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import click
+
+from engine import app
+from engine.cli import common
+from engine.demo.receiver import Receiver
+
+EPILOG = """\b
+Examples:
+  python -m engine receive --port 8900        then API_BASE_URL=http://127.0.0.1:8900
+  curl http://127.0.0.1:8900/                 what arrived so far
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8900,
+    show_default=True,
+    help="The loopback port; 0 takes a free one.",
+)
+@click.option("--id", "id_field", default="Id", show_default=True, help="The field that names a record.")
+def receive(port: int, id_field: str) -> int:
+    """Accept every batch on the loopback address and count records by ID, until SIGINT or SIGTERM."""
+    try:
+        server = Receiver(port, id_field)
+    except OSError as failure:
+        raise click.ClickException(
+            f"port {port} cannot be used: {failure.strerror}; --port 0 takes a free one"
+        ) from failure
+    click.echo(f"receiving on {server.url}", err=False)
+    with app.cancel_on_signals(lambda: os._exit(130)) as cancelled:
+        threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
+        while not cancelled.wait(1.0):
+            pass
+    server.shutdown()
+    server.server_close()
+    common.print_json(server.as_json())
+    return 0

@@ -1,0 +1,236 @@
+"""The schedule loop: runs pipelines when they are due, in this process, until it is told to stop.
+
+The `schedule` package is the tick. Due times are computed by cronsim in the pipeline's own zone, since naive times are
+wrong on the nights when clocks change, and the last one served is kept in the ledger, so that a restart knows what it missed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import schedule
+from cronsim import CronSim
+
+from engine import app
+from engine.context import RunContext
+from engine.errors import Problem, SpecError, SyncLedgerError
+from engine.model import Pipeline, Schedule
+from engine.observe.progress import Lines
+from engine.spec.load import Loaded, load
+
+_LOG = logging.getLogger(__name__)
+_TICK_SECONDS = 0.5
+_RETRY_SECONDS = 60.0
+
+RunOnce = Callable[[Path, threading.Event], str]
+
+
+def due_times(plan: Schedule, after: datetime) -> Iterator[datetime]:
+    """The due times later than `after` (aware), in the pipeline's zone.
+
+    A cron time that a clock change skips is due right after the change; one that stands twice is due once, as Debian's
+    cron does it (cronsim). `every` counts elapsed time.
+    """
+    if plan.every is not None:
+        moment = after.astimezone(UTC)
+        while True:
+            moment += timedelta(seconds=plan.every)
+            yield moment.astimezone(plan.timezone)
+    assert plan.cron is not None, "the schema asks for one of the two"  # noqa: S101
+    yield from CronSim(plan.cron, after.astimezone(plan.timezone))
+
+
+def next_due(plan: Schedule, after: datetime) -> datetime:
+    """The first due time later than `after`."""
+    return next(due_times(plan, after))
+
+
+def latest_missed(plan: Schedule, last: datetime, now: datetime) -> datetime | None:
+    """The newest due time after `last` that is not later than `now`; None when none was missed."""
+    if plan.every is not None:
+        steps = int((now - last).total_seconds() // plan.every)
+        return last + timedelta(seconds=plan.every * steps) if steps > 0 else None
+    assert plan.cron is not None  # noqa: S101 - as above
+    if next_due(plan, last) > now:
+        return None
+    # Backwards from just after now, so that years of missed minutes cost nothing.
+    return next(iter(CronSim(plan.cron, (now + timedelta(microseconds=1)).astimezone(plan.timezone), reverse=True)))
+
+
+@dataclass(slots=True)
+class Entry:
+    """One pipeline of the loop."""
+
+    spec: Path
+    plan: Schedule
+    name: str
+    due: datetime | None = None
+    running: threading.Thread | None = None
+    ask_again: datetime | None = None
+
+
+@dataclass(slots=True)
+class Loop:
+    """Pipelines and their due times. `tick` is one step; `run` repeats it until `cancelled` is set."""
+
+    entries: list[Entry]
+    cancelled: threading.Event
+    now: Callable[[], datetime]
+    run_once: RunOnce
+    memory: Memory
+    _scheduler: schedule.Scheduler = field(default_factory=schedule.Scheduler)
+
+    def run(self) -> None:
+        """Tick until cancelled, then wait for the runs that are on their way to finish what is on the wire."""
+        self.tick()
+        self._scheduler.every(1).seconds.do(self.tick)
+        while not self.cancelled.is_set():
+            self._scheduler.run_pending()
+            self.cancelled.wait(_TICK_SECONDS)
+        for entry in self.entries:
+            if entry.running:
+                entry.running.join()
+
+    def tick(self) -> None:
+        """Start what is due. An entry that fails is logged and tried again; it never stops the others."""
+        for entry in self.entries:
+            try:
+                self._tick_entry(entry, self.now())
+            except SyncLedgerError as failure:
+                entry.ask_again = self.now() + timedelta(seconds=_RETRY_SECONDS)
+                _LOG.error(
+                    "%s: %s; trying again in %.0f s",
+                    entry.name,
+                    failure,
+                    _RETRY_SECONDS,
+                    extra={"fields": {"pipeline": entry.name}},
+                )
+
+    def _tick_entry(self, entry: Entry, now: datetime) -> None:
+        if entry.running and entry.running.is_alive():
+            return
+        if entry.ask_again and now < entry.ask_again:
+            return
+        entry.ask_again = None
+        if entry.due is None:
+            entry.due = self._first_due(entry, now)
+            _LOG.info(
+                "%s: next run %s",
+                entry.name,
+                _text(entry.due),
+                extra={"fields": {"pipeline": entry.name, "due": _text(entry.due)}},
+            )
+        if now < entry.due:
+            return
+        # Times that passed during a long run are served by one run.
+        due = latest_missed(entry.plan, entry.due, now) or entry.due
+        entry.due = next_due(entry.plan, due)
+        entry.running = threading.Thread(target=self._serve, args=(entry, due), name=f"run-{entry.name}")
+        entry.running.start()
+
+    def _first_due(self, entry: Entry, now: datetime) -> datetime:
+        """When an entry is due after a start, by what the ledger remembers and the misfire rule."""
+        last = self.memory.last_due(entry)
+        if last is None:
+            return now if entry.plan.every is not None else next_due(entry.plan, now)
+        missed = latest_missed(entry.plan, last, now)
+        if missed is None:
+            return next_due(entry.plan, last)
+        if entry.plan.misfire == "once":
+            _LOG.info(
+                "%s: missed %s, running once now", entry.name, _text(missed), extra={"fields": {"pipeline": entry.name}}
+            )
+            return missed
+        _LOG.info("%s: missed %s, skipped", entry.name, _text(missed), extra={"fields": {"pipeline": entry.name}})
+        self.memory.served(entry, missed)
+        return next_due(entry.plan, missed)
+
+    def _serve(self, entry: Entry, due: datetime) -> None:
+        """One run. Its due time counts as served when it is over, unless it was cancelled: then a restart goes on."""
+        try:
+            status = self.run_once(entry.spec, self.cancelled)
+            level = logging.INFO if status == "delivered" else logging.ERROR
+            _LOG.log(
+                level,
+                "%s: run of %s: %s",
+                entry.name,
+                _text(due),
+                status,
+                extra={"fields": {"pipeline": entry.name, "status": status}},
+            )
+            if status != "cancelled":
+                self.memory.served(entry, due)
+        except SyncLedgerError as failure:
+            _LOG.error("%s: %s", entry.name, failure, extra={"fields": {"pipeline": entry.name}})
+        except Exception:
+            _LOG.exception(
+                "%s: the run failed by a bug; the loop goes on", entry.name, extra={"fields": {"pipeline": entry.name}}
+            )
+
+
+class Memory:
+    """Due times in the ledgers of the pipelines."""
+
+    def __init__(self, loaded: dict[Path, Loaded]) -> None:
+        self._loaded = loaded
+
+    def last_due(self, entry: Entry) -> datetime | None:
+        """The last due time that was served or skipped. Raises `LedgerError`."""
+        return self._ledger(entry, lambda ledger: ledger.last_due())  # type: ignore[no-any-return]
+
+    def served(self, entry: Entry, due: datetime) -> None:
+        """Remember a due time as served. Raises `LedgerError`."""
+        self._ledger(entry, lambda ledger: ledger.set_last_due(due))
+
+    def _ledger(self, entry: Entry, work: Callable[[Any], Any]) -> Any:
+        loaded = self._loaded[entry.spec]
+        assert loaded.pipeline is not None  # noqa: S101 - load() gives one
+        with app.connections(loaded.pipeline) as opened:
+            ledger = app.open_ledger(opened, RunContext.start(), loaded.secrets, create=True)
+            return work(ledger)
+
+
+def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:
+    """The entries of specs. Raises `SpecError` for what is wrong in any of them, a missing schedule included."""
+    problems: list[Problem] = []
+    made: list[Entry] = []
+    read: dict[Path, Loaded] = {}
+    for spec in specs:
+        try:
+            read[spec] = load(spec)
+        except SpecError as failure:
+            problems += failure.problems
+            continue
+        pipeline: Pipeline = read[spec].pipeline  # type: ignore[assignment] - load() gives one
+        if pipeline.schedule is None:
+            problems.append(
+                read[spec].document.problem((), "the key 'schedule' is missing; `schedule` cannot run this pipeline")
+            )
+        elif pipeline.name in (entry.name for entry in made):
+            problems.append(
+                read[spec].document.problem(("name",), f"another spec here is also called {pipeline.name!r}")
+            )
+        else:
+            made.append(Entry(spec, pipeline.schedule, pipeline.name))
+    if problems:
+        raise SpecError(problems)
+    return made, read
+
+
+def run_spec(spec: Path, cancelled: threading.Event) -> str:
+    """Run a spec as it stands now; gives the run's status. Raises `SpecError`."""
+    with Lines() as observer:
+        report = app.run_pipeline(load(spec), observer, cancelled=cancelled)
+    if report.error:
+        _LOG.error("%s: %s", report.pipeline, report.error, extra={"fields": {"pipeline": report.pipeline}})
+    return report.status
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
