@@ -62,17 +62,23 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class BearerAuth:
+    """`Authorization: Bearer`, RFC 6750."""
+
     token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class BasicAuth:
+    """User and password, RFC 7617."""
+
     user: str
     password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderAuth:
+    """A header of the user's own."""
+
     name: str
     value: str = field(repr=False)
 

@@ -207,7 +207,7 @@ def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:
         except SpecError as failure:
             problems += failure.problems
             continue
-        pipeline: Pipeline = read[spec].pipeline  # type: ignore[assignment] - load() gives one
+        pipeline: Pipeline = read[spec].pipeline  # type: ignore[assignment]  # load() gives one
         if pipeline.schedule is None:
             problems.append(
                 read[spec].document.problem((), "the key 'schedule' is missing; `schedule` cannot run this pipeline")

@@ -199,7 +199,7 @@ def _connect_pyodbc(
 ) -> Connection:
     given = {key.casefold() for key, _ in strings.split(text).pairs}
     extra = [(key, value) for key, value in (suggested.odbc if suggested else ()) if key.casefold() not in given]
-    pyodbc.pooling = False
+    pyodbc.pooling = False  # type: ignore[attr-defined]  # a setting of the module
     try:
         raw = pyodbc.connect(text.rstrip("; ") + ";" + strings.join(extra), autocommit=True, timeout=timeout or 0)
         reported = raw.getinfo(pyodbc.SQL_DBMS_NAME)

@@ -107,7 +107,7 @@ class PageRequest:
         }
 
 
-PAGE_VARIABLES = frozenset(PageRequest("", RunFacts("", datetime.min, None), 0).context(""))  # noqa: DTZ901
+PAGE_VARIABLES = frozenset(PageRequest("", RunFacts("", datetime.min, None), 0).context(""))
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ class Templates:
         self.environment = _Sandbox(
             loader=_InsideLoader([str(folder) for folder in folders]),
             undefined=StrictUndefined,
-            autoescape=False,  # noqa: S701 - SQL, not HTML: values are bound by `finalize`
+            autoescape=False,
             finalize=_bind,
             trim_blocks=True,
             lstrip_blocks=True,

@@ -18,11 +18,60 @@ SQLITE_TYPES: dict[Kind, str] = {
     "decimal": "DECIMAL(9,4)", "datetime": "DATETIME",
 }  # fmt: skip
 
-_FIRST = "Adi Bayu Citra Dewi Eko Fitri Gita Hadi Indah Joko Kartika Lestari Made Nur Putri Rizki Sari Tono Wulan Yusuf".split()
-_LAST = "Anggraini Gunawan Hidayat Kusuma Lubis Maharani Nugroho Pratama Rahayu Santoso Siregar Wibowo Wijaya Yulianti".split()
-_UNITS = (
-    "Body Press Paint Assembly Engine Casting Logistics Quality Purchasing Finance Legal IT Safety Training".split()
-)
+_FIRST = [
+    "Adi",
+    "Bayu",
+    "Citra",
+    "Dewi",
+    "Eko",
+    "Fitri",
+    "Gita",
+    "Hadi",
+    "Indah",
+    "Joko",
+    "Kartika",
+    "Lestari",
+    "Made",
+    "Nur",
+    "Putri",
+    "Rizki",
+    "Sari",
+    "Tono",
+    "Wulan",
+    "Yusuf",
+]
+_LAST = [
+    "Anggraini",
+    "Gunawan",
+    "Hidayat",
+    "Kusuma",
+    "Lubis",
+    "Maharani",
+    "Nugroho",
+    "Pratama",
+    "Rahayu",
+    "Santoso",
+    "Siregar",
+    "Wibowo",
+    "Wijaya",
+    "Yulianti",
+]
+_UNITS = [
+    "Body",
+    "Press",
+    "Paint",
+    "Assembly",
+    "Engine",
+    "Casting",
+    "Logistics",
+    "Quality",
+    "Purchasing",
+    "Finance",
+    "Legal",
+    "IT",
+    "Safety",
+    "Training",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +156,7 @@ def _event(source: random.Random, number: int) -> Row:
 
 def _columns(text: str) -> tuple[tuple[str, Kind], ...]:
     pairs = [word.partition(":") for word in text.split()]
-    return tuple((name, kind or "text") for name, _, kind in pairs)  # type: ignore[misc] - the words below are kinds
+    return tuple((name, kind or "text") for name, _, kind in pairs)  # type: ignore[misc]  # the words below are kinds
 
 
 TABLES = (
@@ -165,4 +214,4 @@ def _fill(connection: sqlite3.Connection, table: HRTable, users: int) -> int:
     if have < table.count(users):
         marks = ", ".join("?" * len(table.columns))
         connection.executemany(f"INSERT OR IGNORE INTO {table.name} VALUES ({marks})", table.rows(users))  # noqa: S608
-    return max(have, table.count(users))
+    return max(int(have), table.count(users))

@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         """What arrived so far."""
         self._answer(200, self.server.as_json())
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the numbers are the log."""
 
     def _answer(self, status: int, document: Any) -> None:

@@ -63,7 +63,7 @@ class ClientCredentials(AuthBase):
                     client_secret=settings.client_secret,
                     include_client_id=True,
                     timeout=self._timeout,
-                    verify=session.verify,
+                    verify=session.verify,  # type: ignore[arg-type]  # the stub forgets paths
                     cert=session.cert,
                 )
             except (OAuth2Error, requests.RequestException, ValueError) as failure:

@@ -63,7 +63,7 @@ class _Watched:
     def send(self, data: Any) -> None:
         watched: Call | None = getattr(_current, "call", None)
         # Connecting sends too (to a proxy); only a request that leaves over an open connection counts.
-        if self.sock is None and self.auto_open:  # type: ignore[attr-defined,has-type]
+        if self.sock is None and self.auto_open:  # type: ignore[attr-defined]
             self.connect()
         if watched and watched.requesting:
             watched.sent = True
@@ -98,7 +98,7 @@ class WatchedAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Use the watched connections in every pool."""
-        super().init_poolmanager(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*args, **kwargs)
         self._watch(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:

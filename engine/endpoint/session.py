@@ -93,7 +93,7 @@ class Caller:
                     content = _read(response)
                     # A shut socket reads as the end of an answer without a length.
                     if watched.expired:
-                        raise requests.Timeout  # noqa: TRY301
+                        raise requests.Timeout
                     return Answer(status, response.headers, content, time.monotonic() - started)
             except (
                 requests.RequestException,

@@ -115,7 +115,7 @@ class Ledger:
             if not present(self.db, self._tables.run):
                 return []
             rows = self._statement("runs", pipeline=self.pipeline, limit=limit, status=status).rows
-            return [Run(*row[:4], orjson.loads(row[4]) if row[4] else None) for row in rows]
+            return [Run(row[0], row[1], row[2], row[3], orjson.loads(row[4]) if row[4] else None) for row in rows]
 
     def last_success(self) -> datetime | None:
         """When the last fully delivered run began, in UTC."""

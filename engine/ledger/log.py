@@ -50,7 +50,7 @@ def act(
     _write(db, names, application, run, f"{verb}: {entity}", entity, "Success", information, None, mask)
 
 
-def _write(  # noqa: PLR0913 - the columns of one row
+def _write(
     db: Connection, names: dict[str, str], application: str, run: str, activity: str, module: str,
     status: str, information: dict[str, Any], exception: str | None, mask: Mask,
 ) -> None:  # fmt: skip

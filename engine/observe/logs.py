@@ -26,15 +26,22 @@ class Formatter(logging.Formatter):
         text = super().format(record)
         fields = {key: self._mask(value) for key, value in getattr(record, "fields", {}).items()}
         if not self._as_json:
-            return self._mask(text)
-        entry = {"time": _iso(record.created), "level": record.levelname.lower(), "event": self._mask(text), **fields}
+            return self._mask_text(text)
+        entry = {
+            "time": _iso(record.created),
+            "level": record.levelname.lower(),
+            "event": self._mask_text(text),
+            **fields,
+        }
         return orjson.dumps(entry, default=str).decode()
 
     def _mask(self, value: object) -> object:
-        if isinstance(value, str):
-            for mask in self.masks:
-                value = mask(value)
-        return value
+        return self._mask_text(value) if isinstance(value, str) else value
+
+    def _mask_text(self, text: str) -> str:
+        for mask in self.masks:
+            text = mask(text)
+        return text
 
 
 def setup(*, as_json: bool, quiet: bool, stream: TextIO | None = None) -> Formatter:

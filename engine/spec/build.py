@@ -31,7 +31,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def seconds(text: str) -> float:
     """A duration such as `500ms`, `30s`, `15m`, `24h` in seconds."""
-    number, unit = re.fullmatch(r"([0-9.]+)(ms|s|m|h)", text).groups()  # type: ignore[union-attr] - the schema's pattern
+    number, unit = re.fullmatch(r"([0-9.]+)(ms|s|m|h)", text).groups()  # type: ignore[union-attr]  # the schema's pattern
     return float(number) * _SECONDS[unit]
 
 

@@ -70,22 +70,25 @@ def _convert(error: ValidationError, found: Interpolated) -> bool:
 
 def _explain(error: ValidationError, document: Document) -> Iterator[Problem]:
     place: Place = tuple(error.absolute_path)
+    part: dict[str, Any] = error.schema  # type: ignore[assignment]  # every subschema of ours is an object
+    expected: Any = error.validator_value
+    instance: Any = error.instance
     match error.validator:
         case "additionalProperties":
-            known = error.schema.get("properties", {})
-            for key in error.instance:
+            known = part.get("properties", {})
+            for key in instance:
                 if key not in known:
                     yield document.problem(
                         (*place, key), f"unknown key {str(key)!r}{did_you_mean(key, known)}", at_key=True
                     )
         case "required":
-            for name in error.validator_value:
-                if name not in error.instance:
+            for name in expected:
+                if name not in instance:
                     yield document.problem(place, f"{_here(place)}the key {name!r} is missing")
         case "propertyNames":
-            yield document.problem((*place, error.instance), f"{error.instance!r} cannot be a name here", at_key=True)
+            yield document.problem((*place, instance), f"{instance!r} cannot be a name here", at_key=True)
         case _ if error.parent is None and list(error.absolute_schema_path)[-2:-1] == ["propertyNames"]:
-            yield document.problem((*place, error.instance), f"{error.instance!r} cannot be a name here", at_key=True)
+            yield document.problem((*place, instance), f"{instance!r} cannot be a name here", at_key=True)
         case _:
             yield document.problem(place, _sentence(error, place, document))
 
@@ -95,8 +98,9 @@ def _here(place: Place) -> str:
 
 
 def _sentence(error: ValidationError, place: Place, document: Document) -> str:  # noqa: PLR0911 - a table of cases
-    shown, title = _shown(error.instance, place, document), error.schema.get("title", "value")
-    expected = error.validator_value
+    part: dict[str, Any] = error.schema  # type: ignore[assignment]  # every subschema of ours is an object
+    expected: Any = error.validator_value
+    shown, title = _shown(error.instance, place, document), part.get("title", "value")
     match error.validator:
         case "type":
             kinds = [expected] if isinstance(expected, str) else [kind for kind in expected if kind != "null"]
@@ -110,17 +114,13 @@ def _sentence(error: ValidationError, place: Place, document: Document) -> str: 
             types = ["guid", "string", "int", "float", "decimal", "bool", "date", "datetime", "binary"]
             return f"unknown type {shown}{did_you_mean(str(error.instance).rstrip('?'), types)} (`?` makes it nullable)"
         case "pattern":
-            examples = error.schema.get("examples", [])
-            return (
-                f"{_name(place)} is {shown}, which is not of the form of {title.lower()!r}; write it like {examples[0]!r}"
-                if examples
-                else f"{_name(place)} is {shown}, which has the wrong form"
-            )
+            like = f"; write it like {part['examples'][0]!r}" if part.get("examples") else ""
+            return f"{_name(place)} is {shown}, which is not of the form of {title.lower()!r}{like}"
         case "oneOf":
             options = [option["required"][0] for option in expected]
             return f"{_here(place)}exactly one of {', '.join(options)} must be given"
         case "minProperties" | "maxProperties":
-            options = list(error.schema.get("properties", {}))
+            options = list(part.get("properties", {}))
             return (
                 f"{_here(place)}exactly one of {', '.join(options)} must be given"
                 if options

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import jmespath
 from cronsim import CronSim, CronSimError
-from datetime import UTC, datetime
 from jmespath.exceptions import JMESPathError
 
 from engine.db import connect, strings
@@ -45,9 +45,9 @@ class Subject:
         """The text at a place, if it is text and all of its variables are known."""
         value: Any = self.data
         for step in place:
-            if isinstance(value, dict) and step in value:
-                value = value[step]
-            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            if (isinstance(value, dict) and step in value) or (
+                isinstance(value, list) and isinstance(step, int) and step < len(value)
+            ):
                 value = value[step]
             else:
                 return None

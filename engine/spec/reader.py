@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -148,7 +148,7 @@ class _Builder:
 
     def _alias(self, event: yaml.AliasEvent, place: Place) -> Any:
         """Copy what the anchor stands for, places included; every copy counts, so that it cannot explode."""
-        if event.anchor not in self._anchors:
+        if event.anchor is None or event.anchor not in self._anchors:
             self._stop(event, f"unknown anchor *{event.anchor}; it is written before it is used")
         value, origin = self._anchors[event.anchor]
         document = self.document
@@ -206,7 +206,7 @@ class _Builder:
         line, column = _mark(event)
         return Problem(self.document.file, line, column, message)
 
-    def _stop(self, event: yaml.Event, message: str) -> None:
+    def _stop(self, event: yaml.Event, message: str) -> NoReturn:
         raise SpecError([*self.problems, self._problem(event, message)])
 
 
@@ -230,7 +230,8 @@ def resolve(text: str) -> Any:
 
 
 def _mark(event: yaml.Event) -> tuple[int, int]:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+    mark: Any = event.start_mark
+    return mark.line + 1, mark.column + 1
 
 
 def _error(file: str, message: str, line: int = 1, column: int = 1) -> SpecError:

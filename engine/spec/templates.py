@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError, meta, nodes
-from jinja2.sandbox import SecurityError
+from jinja2.exceptions import SecurityError
 from sqlparse import lexer
 from sqlparse import tokens as kinds
 
@@ -115,7 +115,7 @@ class Check:
         try:
             first, second = (self._render(found, source, name, after) for after in (None, tuple("0" for _ in self.key)))
         except (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError) as failure:
-            missing = failure.name if isinstance(failure, TemplateNotFound) else None
+            missing = str(failure.name) if isinstance(failure, TemplateNotFound) else None
             text = f"there is no template {missing!r} to extend or include" if missing else str(failure)
             yield self._at(source, file, offset, _line_of(failure, name, file), missing, f"template: {text}")
             return
@@ -163,7 +163,7 @@ def _words(text: str) -> list[tuple[int, str]]:
     """The words of a statement with their depth of parentheses, in upper case; no comments, no blanks."""
     words: list[tuple[int, str]] = []
     depth = 0
-    for kind, value in lexer.tokenize(text):
+    for kind, value in lexer.tokenize(text):  # type: ignore[no-untyped-call]
         if kind in kinds.Whitespace or kind in kinds.Comment:
             continue
         depth -= value == ")"

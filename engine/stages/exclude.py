@@ -17,7 +17,7 @@ Lookup = Callable[[Sequence[str]], set[str]]
 Reject = Callable[[Rejection], None]
 
 
-class Due(Table):  # type: ignore[misc] - petl has no types
+class Due(Table):  # type: ignore[misc]  # petl has no types
     """A petl table of the rows that are not tracked, each headed by its `Origin`."""
 
     def __init__(

@@ -107,7 +107,7 @@ class Delivery:
         return Reply("decided" if 400 <= status < 500 else "failed", reason, again=False)
 
     def _wait(self, state: RetryCallState) -> float:
-        reply: Reply = state.outcome.result()  # type: ignore[union-attr] - there is one between two attempts
+        reply: Reply = state.outcome.result()  # type: ignore[union-attr]  # there is one between two attempts
         if reply.wait is not None:
             return reply.wait
         retry = self.api.retry

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import petl
 from petl.util.base import Table
 
 from engine.errors import EntityError
 from engine.model import Entity, Rejection
 from engine.stages import transform
 from engine.stages.counts import Counts
-from engine.stages.fields import CONVERTERS, natural
 from engine.stages.exclude import Reject
+from engine.stages.fields import CONVERTERS, natural
 from engine.stages.origin import ORIGIN
 
 
-class Records(Table):  # type: ignore[misc] - petl has no types
+class Records(Table):  # type: ignore[misc]  # petl has no types
     """A petl table with the origin and exactly the fields of the contract, in order, converted."""
 
     def __init__(self, rows: Any, entity: Entity, reject: Reject) -> None:

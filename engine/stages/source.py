@@ -18,7 +18,7 @@ from engine.errors import DatabaseError, SourceError
 from engine.model import Entity
 
 
-class Pages(Table):  # type: ignore[misc] - petl has no types
+class Pages(Table):  # type: ignore[misc]  # petl has no types
     """A petl table over the pages of an entity: lazy, one page in memory, one pass per iteration."""
 
     def __init__(self, connection: Connection, entity: Entity, run: RunContext) -> None:

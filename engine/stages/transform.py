@@ -44,9 +44,7 @@ def _convert(table: Any, conversions: dict[str, Any]) -> Any:
 def _add(table: Any, columns: dict[str, str]) -> Any:
     for column, text in columns.items():
         evaluate = expressions.compile_expression(text)
-        table = petl.addfield(
-            table, column, _guarded(column, lambda _, row, evaluate=evaluate: evaluate(_record(row)), with_value=False)
-        )
+        table = petl.addfield(table, column, _guarded(column, _from_record(evaluate), with_value=False))
     return table
 
 
@@ -121,7 +119,7 @@ _STEPS: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-def _conversion(column: str, wanted: Any) -> Callable[[Any, Any], Any]:
+def _conversion(column: str, wanted: Any) -> Any:
     if isinstance(wanted, dict):
         # The keys of a map are as YAML reads them; a database may hold 1 where the map says '1'.
         by_text = {str(key): value for key, value in wanted.items()}
@@ -134,7 +132,7 @@ def _conversion(column: str, wanted: Any) -> Callable[[Any, Any], Any]:
     if named in expressions.TEXT:
         change = expressions.TEXT[named]
         return _guarded(column, lambda value, _: change(value) if isinstance(value, str) else value)
-    convert = fields.CONVERTERS[named]  # type: ignore[index] - one of TYPES
+    convert = fields.CONVERTERS[named]  # type: ignore[index]  # one of TYPES
     return _guarded(column, lambda value, _: None if value is None else convert(value))
 
 
@@ -152,6 +150,10 @@ def _guarded(column: str, work: Callable[[Any, Any], Any], *, failed: Any = None
             return failed
 
     return guarded if with_value else lambda row: guarded(None, row)
+
+
+def _from_record(evaluate: expressions.Expression) -> Callable[[Any, Any], Any]:
+    return lambda _, row: evaluate(_record(row))
 
 
 def _record(row: Any) -> dict[str, Any]:
