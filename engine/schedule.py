@@ -168,7 +168,7 @@ class Loop:
                 self.memory.served(entry, due)
         except SyncLedgerError as failure:
             _LOG.error("%s: %s", entry.name, failure, extra={"fields": {"pipeline": entry.name}})
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged whole; a schedule that dies of one run is worth nothing
             _LOG.exception(
                 "%s: the run failed by a bug; the loop goes on", entry.name, extra={"fields": {"pipeline": entry.name}}
             )

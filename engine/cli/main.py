@@ -15,7 +15,7 @@ from engine import __version__
 from engine.cli.masks import masked
 from engine.errors import SpecError, SyncLedgerError
 
-# name: (module, help)
+# Of each command: its module, and its line in the help.
 COMMANDS = {
     "run": ("engine.cli.run", "Send everything that is due, once."),
     "plan": ("engine.cli.plan", "Show what a run would send; sends and writes nothing."),

@@ -123,7 +123,7 @@ def _actual_org(source: random.Random, number: int) -> Row:
         _guid(source), code, f"{50000000 + number // 7}", f"{unit} Section {number % 40}", "Production" if source.random() < 0.7 else None,
         f"{100000 + number}", f"{source.choice(_FIRST)} {source.choice(_LAST)}", f"P{number}", f"{unit} Staff", f"J{number % 300}", f"{unit} Operator",
         "1", "Permanent", "A", "Monthly", "01", "Full time", "Karawang", "Plant 1" if source.random() < 0.5 else None,
-        level, f"{source.randrange(0, 20000) / 10000:.4f}", int(level < 3), level, int(source.random() < 0.1), f"/{level}/{code}", f"{unit} – “{code}”",
+        level, f"{source.randrange(0, 20000) / 10000:.4f}", int(level < 3), level, int(source.random() < 0.1), f"/{level}/{code}", f"{unit} “{code}”",
     )  # fmt: skip
 
 

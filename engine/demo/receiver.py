@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             records = next((value for value in records.values() if isinstance(value, list)), [records])
         self._answer(200, {"stored": self.server.store(self.path, self.headers.get("Idempotency-Key"), records)})
 
-    do_PUT = do_PATCH = do_POST
+    do_PUT = do_PATCH = do_POST  # noqa: N815
 
     def do_GET(self) -> None:
         """What arrived so far."""

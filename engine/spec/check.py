@@ -97,7 +97,7 @@ def _here(place: Place) -> str:
     return f"{'.'.join(str(step) for step in place)}: " if place else ""
 
 
-def _sentence(error: ValidationError, place: Place, document: Document) -> str:  # noqa: PLR0911 - a table of cases
+def _sentence(error: ValidationError, place: Place, document: Document) -> str:
     part: dict[str, Any] = error.schema  # type: ignore[assignment]  # every subschema of ours is an object
     expected: Any = error.validator_value
     shown, title = _shown(error.instance, place, document), part.get("title", "value")

@@ -45,11 +45,9 @@ class Subject:
         """The text at a place, if it is text and all of its variables are known."""
         value: Any = self.data
         for step in place:
-            if (isinstance(value, dict) and step in value) or (
-                isinstance(value, list) and isinstance(step, int) and step < len(value)
-            ):
+            try:
                 value = value[step]
-            else:
+            except (LookupError, TypeError):
                 return None
         return value if isinstance(value, str) and place not in self.found.missing else None
 

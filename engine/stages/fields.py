@@ -39,7 +39,7 @@ def string(value: Any) -> str:
     """Text as it is; numbers, dates and GUIDs in their usual text form."""
     if isinstance(value, str):
         return _unicode(value)
-    if isinstance(value, bool) or isinstance(value, (bytes, bytearray, dict, list)):
+    if isinstance(value, (bool, bytes, bytearray, dict, list)):
         raise Broken(value, "text")
     if isinstance(value, float) and not math.isfinite(value):
         raise Broken(value, "text")

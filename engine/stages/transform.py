@@ -164,10 +164,7 @@ def _require(entity: Entity, operation: Operation, header: list[Any]) -> None:
     argument = operation.argument
     if operation.name == "add":
         return
-    if operation.name in ("split", "unpack_dict"):
-        needed = [argument["field"]]
-    else:
-        needed = list(argument)
+    needed = [argument["field"]] if operation.name in ("split", "unpack_dict") else list(argument)
     missing = [name for name in needed if name not in header]
     if missing:
         there = ", ".join(str(name) for name in header if name != ORIGIN)
