@@ -48,7 +48,7 @@ class RunReport:
         return 0 if self.status == "delivered" else 1
 
     def as_json(self) -> dict[str, Any]:
-        """The document of section 5 of the guide: docs/cli.md."""
+        """The document that `run --format json` prints."""
         entities = [
             {"name": entity.name, **asdict(entity.counts), "seconds": round(entity.seconds, 3), "error": entity.error}
             for entity in self.entities

@@ -109,6 +109,36 @@ def drip(every: float = 0.05) -> Behaviour:
     return behave
 
 
+def raw(*parts: bytes, every: float | None = None) -> Behaviour:
+    """These bytes instead of an answer; with `every` the last part is repeated for ever, so many seconds apart."""
+
+    def behave(handler: Handler, _: Request) -> None:
+        handler.close_connection = True
+        try:
+            for part in parts:
+                handler.wfile.write(part)
+            while every is not None and not handler.server.pause.wait(every):
+                handler.wfile.write(parts[-1])
+        except OSError:
+            pass
+
+    return behave
+
+
+def slow_headers(every: float = 0.05) -> Behaviour:
+    """A header that never ends, a byte now and then."""
+    return raw(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", every=every)
+
+
+def when(condition: Callable[[Request], bool], then: Behaviour, otherwise: Behaviour | None = None) -> Behaviour:
+    """One behaviour for the requests that meet a condition, another for the rest."""
+
+    def behave(handler: Handler, request: Request) -> None:
+        (then if condition(request) else otherwise or answer())(handler, request)
+
+    return behave
+
+
 @dataclass
 class Script:
     """What a path does: its behaviours in order; the last one stays."""
@@ -176,7 +206,7 @@ class Handler(BaseHTTPRequestHandler):
         request = Request(self.command, self.path, headers, body, time.monotonic())
         self.server.take(request)(self, request)
 
-    do_PUT = do_PATCH = do_GET = do_POST
+    do_PUT = do_PATCH = do_GET = do_CONNECT = do_POST
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
