@@ -155,7 +155,7 @@ def mariadb() -> Iterator[Server]:
     with _folder(user) as folder:
         as_user = [f"--user={user}"] if user else []
         made = subprocess.run(
-            [install, "--no-defaults", f"--datadir={folder}/data", "--auth-root-authentication-method=normal", "--skip-test-db", *as_user],
+            [install, "--no-defaults", f"--datadir={folder}/data", "--auth-root-authentication-method=normal", "--skip-test-db", f"--tmpdir={folder}", *as_user],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if made.returncode:
@@ -167,7 +167,7 @@ def mariadb() -> Iterator[Server]:
 
         command = [
             daemon, "--no-defaults", f"--datadir={folder}/data", f"--port={port}", "--bind-address=127.0.0.1",
-            f"--socket={folder}/s", f"--pid-file={folder}/pid", "--skip-log-bin", "--innodb-flush-log-at-trx-commit=0", *as_user,
+            f"--socket={folder}/s", f"--pid-file={folder}/pid", f"--tmpdir={folder}", "--skip-log-bin", "--innodb-flush-log-at-trx-commit=0", *as_user,
         ]  # fmt: skip
         with _running(command, None, folder, string("mysql")):
             yield Server("mysql", string, string("mysql"), "CREATE DATABASE {name} CHARACTER SET utf8mb4")

@@ -520,7 +520,7 @@ class Source:
         try:
             rows = iter(source.pages(connection, self.entity(**keys), RunContext.start()))
             header = tuple(next(rows))
-            return header, [tuple(row) for row in itertools.islice(rows, 5000)]
+            return header, [tuple(row) for row in itertools.islice(rows, 100)]
         finally:
             connection.close()
 

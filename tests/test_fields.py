@@ -33,6 +33,12 @@ def entity(*fields: Field | None) -> Entity:
     return Entity("Users", "default", None, "q", ("Id",), "/users", "POST", 10, 10, (), made, None, None, ())
 
 
+def label(value: Any) -> str:
+    """A test ID that is the same in every process."""
+    shown = "memoryview" if isinstance(value, memoryview) else repr(value)
+    return shown[:40].encode("ascii", "replace").decode()
+
+
 def shaped(value: Any, kind: str | None) -> tuple[list[Any], list[Rejection]]:
     """The sent values of one record whose column `V` holds a value, and the rejections."""
     refused: list[Rejection] = []
@@ -97,7 +103,7 @@ TAKEN: list[tuple[str, Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "value", "text"), TAKEN, ids=lambda value: repr(value)[:40].encode("ascii", "replace").decode())
+@pytest.mark.parametrize(("kind", "value", "text"), TAKEN, ids=label)
 def test_a_field_type_takes_what_databases_return(kind: str, value: Any, text: str) -> None:
     assert sent(value, kind) == text
     assert sent(value, f"{kind}?") == text
@@ -116,7 +122,7 @@ BROKEN: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "value"), BROKEN, ids=lambda value: repr(value)[:40].encode("ascii", "replace").decode())
+@pytest.mark.parametrize(("kind", "value"), BROKEN, ids=label)
 def test_a_value_that_breaks_its_contract_is_refused_with_field_and_value(kind: str, value: Any) -> None:
     values, refused = shaped(value, kind)
     assert values == []
@@ -146,7 +152,7 @@ NATURAL: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("value", "text"), NATURAL, ids=lambda value: repr(value)[:40].encode("ascii", "replace").decode())
+@pytest.mark.parametrize(("value", "text"), NATURAL, ids=label)
 def test_without_fields_every_column_is_sent_as_it_comes(value: Any, text: str) -> None:
     assert sent(value, None) == text
 
@@ -229,10 +235,10 @@ def test_a_number_with_a_monstrous_exponent_never_takes_the_machine_down(value: 
     script = GREEDY.format(value=value, kind=kind)
     try:
         finished = subprocess.run(
-            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=5, check=False
         )
     except subprocess.TimeoutExpired:
-        pytest.fail("one value kept the process busy for more than 10 s")
+        pytest.fail("one value kept the process busy for more than 5 s")
     assert finished.returncode == 0, finished.stderr[-500:]
     refused, size = map(int, finished.stdout.split())
     assert refused == 1 or size < 10_000

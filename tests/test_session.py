@@ -88,6 +88,19 @@ def listener(serve: Callable[[socket.socket], None] | None = None) -> Iterator[s
         done.set()
 
 
+def call_that_may_hang(api: FaultAPI, seconds: float) -> Answer | NoAnswer:
+    """A call that must end in time; if not, the server lets go so that the test fails instead of hanging."""
+    made: list[Answer | NoAnswer] = []
+    thread = threading.Thread(target=lambda: made.append(call(api.url)), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    ended = bool(made)
+    api.pause.set()
+    thread.join(5)
+    assert ended, "the call goes on long after its deadline"
+    return made[0]
+
+
 # Answers
 
 
@@ -151,14 +164,12 @@ BROKEN: dict[str, Behaviour] = {
     "nothing": raw(b""),
     "garbage": raw(b"\x00\xff not http\r\n\r\n"),
     "half a status line": raw(b"HTTP/1.1 2"),
-    "half the headers": raw(b"HTTP/1.1 200 OK\r\nContent-Le"),
     "status not a number": raw(b"HTTP/1.1 abc OK\r\n\r\n"),
     "too many headers": raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 2000 + b"\r\n"),
     "header too long": raw(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n"),
     "broken chunks": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
     "chunks cut": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"),
     "not the encoding it says": answer(200, b"plain", Content_Encoding="gzip"),
-    "encoding cut": answer(200, gzip.compress(b"x" * 1000)[:20], Content_Encoding="gzip"),
     "lengths that differ": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\nab"),
 }
 
@@ -182,6 +193,9 @@ ENDLESS: dict[str, Behaviour] = {
     "headers": raw(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n", every=0.05),
     "chunks": raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n", every=0.05),
     "body without a length": raw(b"HTTP/1.1 200 OK\r\n\r\n", b"a", every=0.05),
+    "body of a connection that closes": raw(
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n", b"a", every=0.05
+    ),
     "silence": slow(5),
 }
 
@@ -190,7 +204,7 @@ ENDLESS: dict[str, Behaviour] = {
 def test_an_endless_answer_ends_by_the_deadline_of_the_whole_call(api: FaultAPI, name: str) -> None:
     api.script("/x", ENDLESS[name])
     began = time.monotonic()
-    made = call(api.url)
+    made = call_that_may_hang(api, TIMEOUT + SLACK)
     taken = time.monotonic() - began
     assert isinstance(made, NoAnswer), made
     assert made.sent
@@ -268,14 +282,8 @@ def test_a_slow_look_up_does_not_free_an_endless_answer_from_the_deadline(
 
     monkeypatch.setattr(socket, "getaddrinfo", slowly)
     api.script("/x", drip())
-    made: list[Answer | NoAnswer] = []
-    thread = threading.Thread(target=lambda: made.append(call(api.url)), daemon=True)
-    thread.start()
-    thread.join(TIMEOUT * 1.5 + TIMEOUT + SLACK)
-    ended = bool(made)
-    api.pause.set()
-    thread.join(5)
-    assert ended, "the answer still drips long after the deadline"
+    made = call_that_may_hang(api, TIMEOUT * 2.5 + SLACK)
+    assert isinstance(made, NoAnswer)
 
 
 def test_the_deadline_of_one_call_does_not_touch_the_next_on_the_same_connection(api: FaultAPI) -> None:
