@@ -93,6 +93,8 @@ def _canonical_other(value: Any) -> str:
 def _check(text: str) -> None:
     if not text:
         raise InvalidID("the ID is empty")
+    if "\0" in text:
+        raise InvalidID("the ID has a NUL character")
     if text.isascii():
         return
     try:

@@ -20,23 +20,45 @@ import pytest
 
 from engine import __version__
 from engine.demo import hr
-from tests.faultapi import FaultAPI, Request, answer
+from tests.faultapi import FaultAPI, Request, answer, slow
 from tests.project import ROOT, Project, check_sums
 
 GUID = "4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11"
 RUN_KEYS = ["run_id", "pipeline", "status", "error", "holder", "seconds", "entities"]
 ENTITY_KEYS = [
-    "name", "read", "excluded", "dropped", "waiting", "due", "accepted", "rejected", "failed", "in_doubt", "settled", "batches", "calls", "seconds", "error",
-]  # fmt: skip
+    "name",
+    "read",
+    "excluded",
+    "dropped",
+    "waiting",
+    "due",
+    "accepted",
+    "rejected",
+    "failed",
+    "in_doubt",
+    "settled",
+    "batches",
+    "calls",
+    "seconds",
+    "error",
+]
 SMILE = "Ünits 😀"
+WIDE = {"COLUMNS": "120"}
+"""pytest-xdist gives its workers a narrow terminal."""
 
 
 def engine(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`python -m engine` in any folder."""
     return subprocess.run(
-        [sys.executable, "-m", "engine", *map(str, arguments)], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        capture_output=True, text=True, encoding="utf-8", timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "engine", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
 
 
 def sent(api: FaultAPI, path: str = "/users") -> list[Any]:
@@ -46,7 +68,7 @@ def sent(api: FaultAPI, path: str = "/users") -> list[Any]:
 
 def rows_of(text: str, first: str) -> list[str]:
     """The words of a table's line that begins with a word."""
-    return next(line.split() for line in text.splitlines() if line.startswith(first))
+    return next((line.split() for line in text.splitlines() if line.startswith(first)), [])
 
 
 def acts(project: Project) -> list[tuple[str, dict[str, Any]]]:
@@ -65,7 +87,7 @@ def test_run_shows_a_table_and_one_sentence(project: Project, api: FaultAPI) -> 
     project.users(2, "Others")
     project.entity(batch_size=2)
     project.entity("Others")
-    finished = project.cli("run", project.write())
+    finished = project.cli("run", project.write(), env=WIDE)
     assert finished.returncode == 0
     assert rows_of(finished.stdout, "Users")[:9] == ["Users", "5", "0", "5", "5", "0", "0", "0", "3"]
     assert rows_of(finished.stdout, "Others")[:9] == ["Others", "2", "0", "2", "2", "0", "0", "0", "1"]
@@ -77,7 +99,9 @@ def test_run_shows_a_table_and_one_sentence(project: Project, api: FaultAPI) -> 
     assert quiet.stderr == ""
 
 
-def test_run_as_json_has_exactly_the_documented_keys_and_its_log_lines_are_json(project: Project, api: FaultAPI) -> None:
+def test_run_as_json_has_exactly_the_documented_keys_and_its_log_lines_are_json(
+    project: Project, api: FaultAPI
+) -> None:
     project.users(5)
     project.fill("Empty", "Id INTEGER PRIMARY KEY, Name TEXT", [])
     project.entity(batch_size=2)
@@ -86,7 +110,12 @@ def test_run_as_json_has_exactly_the_documented_keys_and_its_log_lines_are_json(
     document = json.loads(finished.stdout)
     assert list(document) == RUN_KEYS
     assert [list(entity) for entity in document["entities"]] == [ENTITY_KEYS] * 2
-    assert (document["pipeline"], document["status"], document["error"], document["holder"]) == ("sync", "delivered", None, None)
+    assert (document["pipeline"], document["status"], document["error"], document["holder"]) == (
+        "sync",
+        "delivered",
+        None,
+        None,
+    )
     users, empty = document["entities"]
     assert (users["due"], users["accepted"], users["batches"], users["calls"]) == (3, 3, 2, 2)
     assert {empty[key] for key in ENTITY_KEYS[1:13]} == {0}
@@ -96,12 +125,18 @@ def test_run_as_json_has_exactly_the_documented_keys_and_its_log_lines_are_json(
     lines = [json.loads(line) for line in finished.stderr.splitlines()]
     assert {"time", "level", "event"} <= set(lines[0])
     assert [line["accepted"] for line in lines if "done" in line["event"]] == [3, 0]
-    calls = project.ledger("SELECT COUNT(*) FROM SchedulerLog WHERE LogID = ? AND Activity LIKE 'Sync Batch:%'", document["run_id"])
+    calls = project.ledger(
+        "SELECT COUNT(*) FROM SchedulerLog WHERE LogID = ? AND Activity LIKE 'Sync Batch:%'", document["run_id"]
+    )
     assert calls == [(2,)]
 
 
 def test_limit_counts_due_records_the_rejected_ones_too(project: Project, api: FaultAPI) -> None:
-    project.fill("Users", "Id INTEGER PRIMARY KEY, Level TEXT", [(number, "bad" if number <= 5 else "1") for number in range(1, 9)])
+    project.fill(
+        "Users",
+        "Id INTEGER PRIMARY KEY, Level TEXT",
+        [(number, "bad" if number <= 5 else "1") for number in range(1, 9)],
+    )
     project.entity(fields={"Id": "int", "Level": "int"})
     report = project.run("--limit", "2", code=1)
     check_sums(report)
@@ -140,16 +175,27 @@ def test_a_source_that_cannot_be_read_ends_with_4_and_the_others_go_on(project: 
     assert users["accepted"] == 2
 
 
-@pytest.mark.parametrize("name", ["Users [all]", "Users [/v2]", "[red]Users"])
-def test_a_name_with_brackets_is_shown_as_it_is(project: Project, api: FaultAPI, name: str) -> None:
+def test_names_with_brackets_are_shown_as_they_are(project: Project, api: FaultAPI) -> None:
     project.users(1)
-    project.entity(name, query="SELECT * FROM Users", endpoint="/users")
-    finished = project.cli("run", project.write())
-    assert finished.returncode == 0, finished.stderr
-    assert name in finished.stdout
-    status = project.cli("status", project.file)
-    assert status.returncode == 0, status.stderr
-    assert name in status.stdout
+    names = ["Users [all]", "Users [/v2]", "[red]Users"]
+    for name in names:
+        project.entity(name, query="SELECT * FROM Users", endpoint="/users")
+    for command in ("run", "status"):
+        finished = project.cli(command, project.write(), env=WIDE)
+        assert finished.returncode == 0, finished.stderr
+        assert [name for name in names if name not in finished.stdout] == []
+
+
+def test_a_terminal_of_80_columns_shows_every_name_and_run(project: Project, api: FaultAPI) -> None:
+    project.users(1)
+    project.entity("EventsCalendar", query="SELECT * FROM Users")
+    finished = project.cli("run", project.write(), env={"COLUMNS": "80"})
+    assert "EventsCalendar" in finished.stdout
+    run = re.search(r"Run ([0-9a-f-]{36})", finished.stdout)
+    assert run
+    status = project.cli("status", project.file, env={"COLUMNS": "80"}).stdout
+    assert "EventsCalendar" in status
+    assert run[1] in status
 
 
 # The shipped project
@@ -163,20 +209,31 @@ def shipped(tmp_path: Path, api: FaultAPI) -> Project:
         shutil.copytree(ROOT / name, project.folder / name, dirs_exist_ok=True)
     hr.fill_sqlite(project.folder / "var", 30)
     project.environment = {
-        "DEFAULT_CONNECTION": "sqlite:///var/mdm.db", "ESS_CONNECTION": "sqlite:///var/ess.db", "LOG_CONNECTION": "sqlite:///log.db",
-        "API_BASE_URL": api.url, "API_TOKEN": "tok-5ecret",
-    }  # fmt: skip
+        "DEFAULT_CONNECTION": "sqlite:///var/mdm.db",
+        "ESS_CONNECTION": "sqlite:///var/ess.db",
+        "LOG_CONNECTION": "sqlite:///log.db",
+        "API_BASE_URL": api.url,
+        "API_TOKEN": "tok-5ecret",
+    }
     return project
 
 
 def test_a_sixth_entity_is_a_few_lines_of_yaml_and_one_sql_file(shipped: Project, api: FaultAPI) -> None:
     first = json.loads(shipped.cli("run", shipped.file, "--format", "json").stdout)
-    assert [entity["name"] for entity in first["entities"]] == ["Users", "ActualOrg", "ActualEntity", "OrgObject", "EventsCalendar"]
+    assert [entity["name"] for entity in first["entities"]] == [
+        "Users",
+        "ActualOrg",
+        "ActualEntity",
+        "OrgObject",
+        "EventsCalendar",
+    ]
     assert all(entity["accepted"] == entity["read"] > 0 for entity in first["entities"])
     before = len(api.requests)
     yaml = shipped.file.read_text(encoding="utf-8")
     shipped.file.write_text(
-        yaml + "\n  - name: Emails\n    sql: emails.sql.j2\n    endpoint: /emails\n    fields: { Id: guid, Email: string }\n", encoding="utf-8"
+        yaml
+        + "\n  - name: Emails\n    sql: emails.sql.j2\n    endpoint: /emails\n    fields: { Id: guid, Email: string }\n",
+        encoding="utf-8",
     )
     shipped.template(
         "emails.sql.j2",
@@ -205,8 +262,14 @@ def wire(request: Request) -> dict[str, str]:
 
 
 def test_plan_shows_the_exact_requests_of_the_run_and_writes_nothing(project: Project, api: FaultAPI) -> None:
-    project.fill("Users", "Id INTEGER PRIMARY KEY, Name TEXT, Amount DECIMAL", [(number, f"{SMILE} \"{number}\"", 0.1) for number in range(1, 6)])
-    project.entity(batch_size=2, body={"wrap": "items"}, fields={"Name": "string", "Id": "int", "Amount": "decimal"}, method="PUT")
+    project.fill(
+        "Users",
+        "Id INTEGER PRIMARY KEY, Name TEXT, Amount DECIMAL",
+        [(number, f'{SMILE} "{number}"', 0.1) for number in range(1, 6)],
+    )
+    project.entity(
+        batch_size=2, body={"wrap": "items"}, fields={"Name": "string", "Id": "int", "Amount": "decimal"}, method="PUT"
+    )
     project.spec["api"]["headers"] = {"X-Tenant": "hr"}
     finished = project.cli("plan", project.write(), "--preview", "2", "--format", "json")
     assert finished.returncode == 0, finished.stderr
@@ -214,8 +277,12 @@ def test_plan_shows_the_exact_requests_of_the_run_and_writes_nothing(project: Pr
     assert api.requests == []
     assert sorted(file.name for file in project.folder.iterdir()) == ["pipelines", "source.db", "templates"]
     assert {key: planned[key] for key in ("in_source", "tracked", "in_doubt", "due", "batches")} == {
-        "in_source": 5, "tracked": 0, "in_doubt": 0, "due": 5, "batches": 3,
-    }  # fmt: skip
+        "in_source": 5,
+        "tracked": 0,
+        "in_doubt": 0,
+        "due": 5,
+        "batches": 3,
+    }
     project.run()
     assert len(planned["requests"]) == 2
     for preview, request in zip(planned["requests"], api.requests, strict=False):
@@ -228,7 +295,7 @@ def test_plan_shows_the_exact_requests_of_the_run_and_writes_nothing(project: Pr
     ledger = project.folder / "log.db"
     before = hashlib.sha256(ledger.read_bytes()).digest()
     project.fill("Users", "Id INTEGER PRIMARY KEY", [(6, "new", 1)])
-    text = project.cli("plan", project.file)
+    text = project.cli("plan", project.file, env=WIDE)
     assert rows_of(text.stdout, "Users")[1:6] == ["6", "5", "0", "1", "1"]
     assert hashlib.sha256(ledger.read_bytes()).digest() == before
     assert len(api.requests) == 3
@@ -251,8 +318,12 @@ def test_plan_counts_what_a_run_would_reject(project: Project, api: FaultAPI) ->
     project.entity(fields={"Id": "int", "Level": "int"})
     (planned,) = json.loads(project.cli("plan", project.write(), "--format", "json").stdout)["entities"]
     assert {key: planned[key] for key in ("in_source", "due", "rejected", "without_id", "repeated_ids")} == {
-        "in_source": 5, "due": 2, "rejected": 3, "without_id": 1, "repeated_ids": 1,
-    }  # fmt: skip
+        "in_source": 5,
+        "due": 2,
+        "rejected": 3,
+        "without_id": 1,
+        "repeated_ids": 1,
+    }
 
 
 # status
@@ -274,7 +345,7 @@ def test_status_before_and_after_runs(project: Project, api: FaultAPI) -> None:
     assert run["ended"]
     (entity,) = document["entities"]
     assert (entity["name"], entity["tracked"], entity["rejected"]) == ("Users", 1, 1)
-    text = project.cli("status", project.file).stdout
+    text = project.cli("status", project.file, env=WIDE).stdout
     assert "incomplete" in text
     assert report["run_id"] in text
     assert rows_of(text, "Users")[1] == "1"
@@ -315,7 +386,9 @@ def test_forgotten_records_are_sent_again(project: Project, api: FaultAPI) -> No
     assert done.returncode == 1
     assert json.loads(done.stdout) == {"entity": "Users", "forgotten": ["2"], "not_tracked": ["99"]}
     assert project.tracked() == ["1", "3"]
-    assert [(activity, information["EntityIds"]) for activity, information in acts(project)] == [("Forget: Users", ["2"])]
+    assert [(activity, information["EntityIds"]) for activity, information in acts(project)] == [
+        ("Forget: Users", ["2"])
+    ]
     project.run()
     assert sent(api) == [1, 2, 3, 2]
 
@@ -342,9 +415,13 @@ def test_forget_takes_a_composite_id_as_json_and_a_guid_in_any_case(project: Pro
 
 def start_receiver(folder: Path) -> tuple[subprocess.Popen[str], str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "engine", "receive", "--port", "0"], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "engine", "receive", "--port", "0"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout
     return process, process.stdout.readline().split()[-1]
 
@@ -364,7 +441,9 @@ def test_a_new_project_validates_plans_and_delivers_to_the_receiver(tmp_path: Pa
         finished = engine("run", folder / "pipelines" / "customers.yaml", cwd=tmp_path, env={"API_BASE_URL": url})
         assert finished.returncode == 0, finished.stderr
         with urllib.request.urlopen(url) as shown:
-            assert json.load(shown) == {"/customers": {"calls": 1, "records": 5, "distinct": 5, "doubled": 0, "replayed_keys": 0}}
+            assert json.load(shown) == {
+                "/customers": {"calls": 1, "records": 5, "distinct": 5, "doubled": 0, "replayed_keys": 0}
+            }
         # The receiver honours keys: the same batch under the same key is counted once.
         for key in ("k1", "k1", "k2"):
             post = urllib.request.Request(f"{url}/x", b'{"items": [{"Id": 1}, {"Id": 2}]}', {"Idempotency-Key": key})
@@ -412,11 +491,21 @@ def test_a_console_that_is_not_utf_8_never_crashes(project: Project, api: FaultA
     assert api.of("/users")[0].records == [{"Id": 1, "Name": SMILE}]
 
 
-def test_json_keeps_every_name_on_a_console_that_is_not_utf_8(project: Project, api: FaultAPI) -> None:
-    project.users(1)
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_json_keeps_every_name_on_a_console_that_is_not_utf_8(project: Project, encoding: str) -> None:
     project.entity(SMILE, query="SELECT * FROM Users", endpoint="/users")
-    finished = project.cli("run", project.write(), "--format", "json", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
-    assert json.loads(finished.stdout)["entities"][0]["name"] == SMILE
+    project.write()
+    finished = subprocess.run(
+        project.command("status", project.file, "--format", "json"),
+        cwd=project.folder,
+        env=project.env({"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert finished.returncode == 0
+    # JSON is UTF-8 (RFC 8259), whatever the console is.
+    assert [entity["name"] for entity in json.loads(finished.stdout.decode())["entities"]] == [SMILE]
 
 
 def test_a_reader_that_leaves_early_is_no_crash(project: Project, api: FaultAPI) -> None:
@@ -493,16 +582,20 @@ def test_help_is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
         "print('CODE', code, sorted(heavy & set(sys.modules)))\n"
     )
     finished = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30, check=False
-    )  # fmt: skip
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert finished.stdout.splitlines()[-1] == "CODE 0 []", finished.stderr
     for command in ("run", "plan", "validate", "schedule", "status", "baseline", "forget", "init", "demo", "receive"):
         assert re.search(rf"(?m)^  {command} ", finished.stdout), command
 
 
 def test_sigterm_settles_what_is_on_the_wire_and_ends_with_130(project: Project, api: FaultAPI) -> None:
-    from tests.faultapi import slow
-
     project.users(10)
     project.entity(batch_size=1)
     api.script("/users", slow(0.7))

@@ -79,7 +79,8 @@ def test_keys_are_not_interpolated(made: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "password", ["pa:ss#word", "a # b", "'single'", '"double"', "a: b", "%40{}[]", "back\\slash", "{{ x }}", "- x", "!t", "@a`"]
+    "password",
+    ["pa:ss#word", "a # b", "'single'", '"double"', "a: b", "%40{}[]", "back\\slash", "{{ x }}", "- x", "!t", "@a`"],
 )
 def test_a_password_needs_no_escaping(made: Project, password: str) -> None:
     made.spec["api"]["auth"] = {"bearer": "${TOKEN}"}
@@ -283,7 +284,9 @@ def test_a_relative_spec_has_the_same_root(made: Project, monkeypatch: pytest.Mo
     assert (loaded.pipeline.description, loaded.pipeline.root) == ("x", made.folder)
 
 
-def test_certificates_are_sought_in_the_project_root(made: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_certificates_are_sought_in_the_project_root(
+    made: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     (made.folder / "certs").mkdir()
     (made.folder / "certs" / "ca.pem").write_text("x")

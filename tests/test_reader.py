@@ -297,10 +297,7 @@ def test_many_small_aliases_are_read_or_refused_at_once() -> None:
     # Far below every limit on size and on values; what an alias costs must not grow with the file.
     text = "a: &a x\nb: [" + ", ".join(["*a"] * 6000) + "]\n"
     started = time.monotonic()
-    try:
-        assert len(data(text)["b"]) == 6000
-    except SpecError as refused:
-        assert "values" in str(refused) or "alias" in str(refused)
+    assert len(data(text)["b"]) == 6000
     assert time.monotonic() - started < 2
 
 
@@ -343,7 +340,7 @@ def test_five_megabytes_are_refused_without_being_read(tmp_path: Path) -> None:
     started = time.monotonic()
     (found,) = examine(file, {}).problems
     assert "5.0 MB" in found.message
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3
 
 
 def test_a_large_spec_within_the_limits_is_read(tmp_path: Path) -> None:
@@ -376,15 +373,18 @@ ANYTHING = st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text
 
 def _is_a_document_or_a_spec_error(raw: bytes) -> None:
     lines = raw.count(b"\n") + raw.count(b"\r") + raw.count(b"\xc2\x85") + raw.count(b"\xe2\x80") + 1
+    problems: list[Problem] = []
+    found = None
     try:
         found = parse(raw, "spec.yaml")
     except SpecError as failure:
-        assert failure.problems
-        for one in failure.problems:
-            assert 1 <= one.line <= lines + 1, one
-            assert one.column >= 1
-            assert one.message
-    else:
+        problems = failure.problems
+    assert (found is None) == bool(problems)
+    for one in problems:
+        assert 1 <= one.line <= lines + 1, one
+        assert one.column >= 1
+        assert one.message
+    if found is not None:
         assert isinstance(found, Document)
         assert all(line >= 1 and column >= 1 for line, column in found.values.values())
         assert set(found.keys) <= set(found.values) or _has_nan(found.data)
@@ -426,7 +426,20 @@ VALUES = st.recursive(
     ).map(lambda pairs: "{" + ", ".join(f"{key}: {value}" for key, value in pairs.items()) + "}"),
     max_leaves=12,
 )  # fmt: skip
-TOP = ["version", "name", "description", "connections", "schedule", "ledger", "api", "lease", "defaults", "entities", "1", "x"]
+TOP = [
+    "version",
+    "name",
+    "description",
+    "connections",
+    "schedule",
+    "ledger",
+    "api",
+    "lease",
+    "defaults",
+    "entities",
+    "1",
+    "x",
+]
 SHAPED = st.dictionaries(st.sampled_from(TOP), VALUES, max_size=8).map(
     lambda pairs: "\n".join(f"{key}: {value}" for key, value in pairs.items()).encode()
 )

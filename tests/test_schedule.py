@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -45,7 +45,11 @@ def texts(plan: Schedule, after: datetime, count: int) -> list[str]:
 
 
 def test_every_counts_elapsed_time() -> None:
-    assert texts(every(90), NOON, 3) == ["2026-06-01T12:01:30+00:00", "2026-06-01T12:03:00+00:00", "2026-06-01T12:04:30+00:00"]
+    assert texts(every(90), NOON, 3) == [
+        "2026-06-01T12:01:30+00:00",
+        "2026-06-01T12:03:00+00:00",
+        "2026-06-01T12:04:30+00:00",
+    ]
 
 
 def test_every_counts_elapsed_time_through_the_night_when_clocks_change() -> None:
@@ -55,7 +59,10 @@ def test_every_counts_elapsed_time_through_the_night_when_clocks_change() -> Non
 
 
 def test_cron_is_read_in_the_zone_of_the_pipeline() -> None:
-    assert texts(cron("0 2 * * *", "Asia/Jakarta"), NOON, 2) == ["2026-06-02T02:00:00+07:00", "2026-06-03T02:00:00+07:00"]
+    assert texts(cron("0 2 * * *", "Asia/Jakarta"), NOON, 2) == [
+        "2026-06-02T02:00:00+07:00",
+        "2026-06-03T02:00:00+07:00",
+    ]
     assert next_due(cron("0 2 * * *", "Asia/Jakarta"), NOON).astimezone(UTC).isoformat() == "2026-06-01T19:00:00+00:00"
 
 
@@ -68,40 +75,54 @@ def test_a_due_time_is_later_than_after_and_never_equal() -> None:
 def test_a_time_inside_the_gap_is_due_once_right_after_the_change() -> None:
     after = datetime(2026, 3, 28, 12, tzinfo=BERLIN)
     assert texts(cron("30 2 * * *", "Europe/Berlin"), after, 3) == [
-        "2026-03-29T03:00:00+02:00", "2026-03-30T02:30:00+02:00", "2026-03-31T02:30:00+02:00",
-    ]  # fmt: skip
+        "2026-03-29T03:00:00+02:00",
+        "2026-03-30T02:30:00+02:00",
+        "2026-03-31T02:30:00+02:00",
+    ]
 
 
 def test_a_time_inside_the_repeated_hour_is_due_once() -> None:
     after = datetime(2026, 10, 24, 12, tzinfo=BERLIN)
     assert texts(cron("30 2 * * *", "Europe/Berlin"), after, 3) == [
-        "2026-10-25T02:30:00+02:00", "2026-10-26T02:30:00+01:00", "2026-10-27T02:30:00+01:00",
-    ]  # fmt: skip
+        "2026-10-25T02:30:00+02:00",
+        "2026-10-26T02:30:00+01:00",
+        "2026-10-27T02:30:00+01:00",
+    ]
 
 
-@pytest.mark.parametrize("day", [datetime(2026, 3, 29, tzinfo=BERLIN), datetime(2026, 10, 25, tzinfo=BERLIN)], ids=["spring", "autumn"])
+@pytest.mark.parametrize(
+    "day", [datetime(2026, 3, 29, tzinfo=BERLIN), datetime(2026, 10, 25, tzinfo=BERLIN)], ids=["spring", "autumn"]
+)
 def test_a_time_away_from_the_change_is_due_once_a_day(day: datetime) -> None:
     times = list(islice(due_times(cron("0 5 * * *", "Europe/Berlin"), day - timedelta(days=1)), 3))
     assert [(due.hour, due.minute) for due in times] == [(5, 0)] * 3
     assert len({due.date() for due in times}) == 3
 
 
-@pytest.mark.parametrize("day", [datetime(2026, 3, 29, tzinfo=BERLIN), datetime(2026, 10, 25, tzinfo=BERLIN)], ids=["spring", "autumn"])
-@pytest.mark.parametrize(("line", "step"), [("*/15 * * * *", timedelta(minutes=15)), ("*/30 * * * *", timedelta(minutes=30))])
-def test_a_line_of_every_few_minutes_goes_on_evenly_through_the_change(day: datetime, line: str, step: timedelta) -> None:
+@pytest.mark.parametrize(
+    "day", [datetime(2026, 3, 29, tzinfo=BERLIN), datetime(2026, 10, 25, tzinfo=BERLIN)], ids=["spring", "autumn"]
+)
+@pytest.mark.parametrize(
+    ("line", "step"), [("*/15 * * * *", timedelta(minutes=15)), ("*/30 * * * *", timedelta(minutes=30))]
+)
+def test_a_line_of_every_few_minutes_goes_on_evenly_through_the_change(
+    day: datetime, line: str, step: timedelta
+) -> None:
     times = [due.astimezone(UTC) for due in islice(due_times(cron(line, "Europe/Berlin"), day), 24)]
-    assert {later - earlier for earlier, later in zip(times, times[1:], strict=False)} == {step}
+    assert {later - earlier for earlier, later in pairwise(times)} == {step}
 
 
 @given(
-    st.sampled_from(["30 2 * * *", "0 2 * * *", "0 3 * * *", "*/20 * * * *", "0 */2 * * *", "15 1 * * 0", "0 0 29 3 *"]),
+    st.sampled_from(
+        ["30 2 * * *", "0 2 * * *", "0 3 * * *", "*/20 * * * *", "0 */2 * * *", "15 1 * * 0", "0 0 29 3 *"]
+    ),
     st.sampled_from(["Europe/Berlin", "Asia/Jakarta", "UTC", "America/New_York"]),
     st.datetimes(datetime(2026, 3, 20), datetime(2026, 11, 5)),
 )
 def test_due_times_always_move_on(line: str, zone: str, after: datetime) -> None:
     start = after.replace(tzinfo=UTC)
     times = [start, *(due.astimezone(UTC) for due in islice(due_times(cron(line, zone), start), 5))]
-    assert all(earlier < later for earlier, later in zip(times, times[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(times))
 
 
 # What was missed
@@ -256,7 +277,11 @@ def test_a_long_run_holds_up_no_other_pipeline() -> None:
     bench.release("a")
 
 
-@pytest.mark.parametrize("failure", [LedgerError("away"), SpecError([]), RuntimeError("a bug"), MemoryError()], ids=lambda failure: type(failure).__name__)
+@pytest.mark.parametrize(
+    "failure",
+    [LedgerError("away"), SpecError([]), RuntimeError("a bug"), MemoryError()],
+    ids=lambda failure: type(failure).__name__,
+)
 def test_a_failing_run_stops_neither_the_loop_nor_other_pipelines(failure: Exception) -> None:
     bench = Bench(every(60), every(60))
     bench.fail["a"] = failure
@@ -278,7 +303,9 @@ def test_a_run_that_delivered_not_everything_is_served_all_the_same() -> None:
     assert bench.remembered == {"a": NOON}
 
 
-@pytest.mark.parametrize("failure", [LedgerError("away"), RuntimeError("a bug"), OSError("disk")], ids=lambda failure: type(failure).__name__)
+@pytest.mark.parametrize(
+    "failure", [LedgerError("away"), RuntimeError("a bug"), OSError("disk")], ids=lambda failure: type(failure).__name__
+)
 def test_a_ledger_that_cannot_be_read_is_asked_again_and_stops_no_other_pipeline(failure: Exception) -> None:
     bench = Bench(every(3600), every(3600))
     bench.memory_fails["a"] = failure

@@ -85,7 +85,7 @@ entities:                                   # *  run in this order
     results: { path: "items", id: Id, accepted: "status == 'ok'", reason: error }   # per-record verdicts in the answer (JMESPath)
     isolate: [400, 413, 422]                # the default: statuses that mean "one of these records is bad": split until found
     page_size: 10000                        # rows per source query; batches fill across pages
-"""  # noqa: E501 - word for word
+"""
 ENVIRONMENT = {
     "DEFAULT_CONNECTION": "sqlite:///var/mdm.db",
     "ESS_CONNECTION": "Driver={ODBC Driver 18 for SQL Server};Server=h;Database=d;UID=u;PWD=p",
@@ -270,7 +270,12 @@ def test_a_spec_of_nothing_but_the_required_keys_gets_every_default(tmp_path: Pa
     assert loaded.problems == []
     pipeline = loaded.pipeline
     assert pipeline
-    assert (pipeline.api.timeout, pipeline.api.in_flight, pipeline.api.verify, pipeline.api.gzip) == (30.0, 1, True, False)
+    assert (pipeline.api.timeout, pipeline.api.in_flight, pipeline.api.verify, pipeline.api.gzip) == (
+        30.0,
+        1,
+        True,
+        False,
+    )
     assert pipeline.api.idempotency_header == "Idempotency-Key"
     assert pipeline.api.retry.statuses == {408, 425, 429, 500, 502, 503, 504}
     assert pipeline.api.in_doubt_statuses == {500, 502, 504}

@@ -56,9 +56,22 @@ class Lookup:
 
 def entity(**keys: Any) -> Entity:
     made: dict[str, Any] = {
-        "name": "Users", "connection": "default", "template": None, "query": "q", "id": ("Id",), "endpoint": "/users", "method": "POST",
-        "batch_size": 3, "page_size": 10, "transform": (), "fields": None, "wrap": None, "results": None, "isolate": (), **keys,
-    }  # fmt: skip
+        "name": "Users",
+        "connection": "default",
+        "template": None,
+        "query": "q",
+        "id": ("Id",),
+        "endpoint": "/users",
+        "method": "POST",
+        "batch_size": 3,
+        "page_size": 10,
+        "transform": (),
+        "fields": None,
+        "wrap": None,
+        "results": None,
+        "isolate": (),
+        **keys,
+    }
     return Entity(**made)
 
 
@@ -72,7 +85,12 @@ def due(values: Sequence[Any], lookup: Lookup | None = None, **keys: Any) -> tup
     refused: list[Rejection] = []
     counts = Counts()
     table = exclude.tracked(
-        [["Id"], *[[value] for value in values]], ["Id"], lookup or Lookup(), reject=refused.append, counts=counts, **keys
+        [["Id"], *[[value] for value in values]],
+        ["Id"],
+        lookup or Lookup(),
+        reject=refused.append,
+        counts=counts,
+        **keys,
     )
     return [row[0].id for row in petl.data(table)], refused, counts
 
@@ -118,9 +136,14 @@ def test_the_whole_path_of_stages_reads_the_source_once() -> None:
 
 def test_transforms_read_the_source_once_too() -> None:
     operations = (
-        Operation("rename", {"Name": "FullName"}), Operation("convert", {"FullName": "upper"}), Operation("add", {"Two": "Id * 2"}),
-        Operation("select", "Id > 0"), Operation("fill", {"FullName": ""}), Operation("move", {"FullName": 0}), Operation("cut", ["Id", "FullName"]),
-    )  # fmt: skip
+        Operation("rename", {"Name": "FullName"}),
+        Operation("convert", {"FullName": "upper"}),
+        Operation("add", {"Two": "Id * 2"}),
+        Operation("select", "Id > 0"),
+        Operation("fill", {"FullName": ""}),
+        Operation("move", {"FullName": 0}),
+        Operation("cut", ["Id", "FullName"]),
+    )
     source = Watched(["Id", "Name"], [(number, "x") for number in range(10)])
     table = exclude.tracked(source, ["Id"], Lookup(), reject=never, page_size=4)
     shaped = shape.records(table, entity(transform=operations), reject=never)
@@ -131,13 +154,27 @@ def test_transforms_read_the_source_once_too() -> None:
 @pytest.mark.parametrize(
     ("value", "known"),
     [
-        (1, "1"), ("1", "1"), (1.0, "1"), (Decimal("1"), "1"), (Decimal("1.00"), "1"), (Decimal("1E+2"), "100"), (2**70, str(2**70)),
-        (GUID.upper(), GUID), ("{" + GUID + "}", GUID), (UUID(GUID), GUID), (f"{GUID.upper()}  ", GUID),
-        ("d005", "d005"), ("d005      ", "d005"), ("D005", "D005"), ("  d005", "  d005"), ("Ünï 😀", "Ünï 😀"),
-        (datetime(2026, 1, 2, 3), "2026-01-02T03:00:00"), (b"\x0a\xff", "0x0aff"),
+        (1, "1"),
+        ("1", "1"),
+        (1.0, "1"),
+        (Decimal("1"), "1"),
+        (Decimal("1.00"), "1"),
+        (Decimal("1E+2"), "100"),
+        (2**70, str(2**70)),
+        (GUID.upper(), GUID),
+        ("{" + GUID + "}", GUID),
+        (UUID(GUID), GUID),
+        (f"{GUID.upper()}  ", GUID),
+        ("d005", "d005"),
+        ("d005      ", "d005"),
+        ("D005", "D005"),
+        ("  d005", "  d005"),
+        ("Ünï 😀", "Ünï 😀"),
+        (datetime(2026, 1, 2, 3), "2026-01-02T03:00:00"),
+        (b"\x0a\xff", "0x0aff"),
     ],
     ids=ascii,
-)  # fmt: skip
+)
 def test_an_id_is_known_in_whatever_form_the_driver_returns_it(value: Any, known: str) -> None:
     passed, refused, counts = due([value], Lookup(known))
     assert (passed, refused, counts.excluded) == ([], [], 1)
@@ -150,7 +187,9 @@ def test_ids_that_differ_are_two_records(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, "", "   ", True, float("nan"), float("inf"), 1.5, Decimal("NaN"), "\ud800", "x" * 256, [1]], ids=ascii
+    "value",
+    [None, "", "   ", True, float("nan"), float("inf"), 1.5, Decimal("NaN"), "\ud800", "x" * 256, [1]],
+    ids=ascii,
 )
 def test_a_row_without_a_usable_id_is_rejected_and_stops_no_other(value: Any) -> None:
     lookup = Lookup()
@@ -212,9 +251,7 @@ def test_counts_of_a_run_that_stops_early_say_only_what_left_the_stage() -> None
     assert (counts.read, counts.excluded) == (2, 1)
 
 
-@given(
-    st.lists(st.integers(-20, 20)), st.sets(st.integers(-20, 20)), st.integers(1, 7)
-)
+@given(st.lists(st.integers(-20, 20)), st.sets(st.integers(-20, 20)), st.integers(1, 7))
 def test_read_is_excluded_and_rejected_and_passed_whatever_comes(values: list[int], known: set[int], size: int) -> None:
     passed, refused, counts = due(values, Lookup(*map(str, known)), page_size=size)
     assert counts.read == len(values) == counts.excluded + len(refused) + len(passed)
@@ -230,7 +267,9 @@ def with_origin(header: Sequence[str], *rows: Sequence[Any]) -> list[list[Any]]:
 
 def test_records_have_exactly_the_fields_of_the_contract_in_its_order() -> None:
     fields = (Field("Name", "string", False), Field("Id", "guid", False), Field("Active", "bool", True))
-    table = with_origin(["Id", "Secret", "Active", "Name"], [GUID.upper(), "x", 1, "Ann"], [UUID(GUID), "y", None, "Bob"])
+    table = with_origin(
+        ["Id", "Secret", "Active", "Name"], [GUID.upper(), "x", 1, "Ann"], [UUID(GUID), "y", None, "Bob"]
+    )
     rows = list(shape.records(table, entity(fields=fields), reject=never))
     assert tuple(rows[0]) == (ORIGIN, "Name", "Id", "Active")
     assert [tuple(row[1:]) for row in rows[1:]] == [("Ann", GUID, True), ("Bob", GUID, None)]
@@ -244,7 +283,7 @@ def test_without_a_contract_every_column_stays_but_the_origin() -> None:
 
 def test_a_field_that_no_column_gives_is_an_error_of_the_entity() -> None:
     shaped = shape.records(with_origin(["Id"], [1]), entity(fields=(Field("Nmae", "string", False),)), reject=never)
-    with pytest.raises(EntityError, match="'Users'.*'Nmae'.*Id"):
+    with pytest.raises(EntityError, match=r"'Users'.*'Nmae'.*Id"):
         list(shaped)
 
 
@@ -294,11 +333,17 @@ def test_every_record_is_in_exactly_one_batch_in_order(count: int, size: int, li
 
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3)
+    ),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 @given(st.lists(JSON_VALUES, max_size=8), st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
@@ -325,7 +370,14 @@ def test_integers_around_64_bits_keep_every_digit(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [("1.10", b"1.10"), ("1E+3", b"1000"), ("0E-10", b"0.0000000000"), ("-0.50", b"-0.50"), ("1" * 40 + ".5", b"1" * 40 + b".5")]
+    ("value", "text"),
+    [
+        ("1.10", b"1.10"),
+        ("1E+3", b"1000"),
+        ("0E-10", b"0.0000000000"),
+        ("-0.50", b"-0.50"),
+        ("1" * 40 + ".5", b"1" * 40 + b".5"),
+    ],
 )
 def test_decimals_are_numbers_with_every_digit(value: str, text: bytes) -> None:
     (batch,) = cut([[1, Decimal(value), 2**70]], ["Id", "V", "Wide"])

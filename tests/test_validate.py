@@ -62,7 +62,9 @@ def entity(extra: str) -> str:
 
 
 def test_ten_mistakes_are_reported_in_one_go_each_with_its_line_and_column(made: Project) -> None:
-    made.template("bad.sql.j2", '{% extends "page.sql.j2" %}\n{% block query %}\nSELECT {{ nothing }} FROM T\n{% endblock %}\n')
+    made.template(
+        "bad.sql.j2", '{% extends "page.sql.j2" %}\n{% block query %}\nSELECT {{ nothing }} FROM T\n{% endblock %}\n'
+    )
     text = """\
 version: 1
 name: sync
@@ -141,7 +143,7 @@ def test_the_shipped_pipeline_has_no_errors() -> None:
         (entity("fields: { Id: sting? }"), "sting?", "string"),
         (entity("fields: { Id: Guid }"), "Guid", "guid"),
         (entity("method: Post"), "Post", "POST"),
-        (entity('transform: [{ convert: { Name: uper } }]'), "uper", "upper"),
+        (entity("transform: [{ convert: { Name: uper } }]"), "uper", "upper"),
     ],
 )
 def test_a_misspelt_word_is_shown_at_its_place_with_the_nearest_one(
@@ -200,7 +202,10 @@ def test_a_bad_value_is_shown_at_the_value(made: Project, text: str, at: str | N
         assert one(made, text, at)
     else:
         errors = [problem for problem in look(made, text) if problem.severity == "error"]
-        assert [(text.splitlines()[problem.line - 1][problem.column - 1 :])[:2] for problem in errors] in (["60"], ["99"])
+        assert [(text.splitlines()[problem.line - 1][problem.column - 1 :])[:2] for problem in errors] in (
+            ["60"],
+            ["99"],
+        )
 
 
 @pytest.mark.parametrize(
@@ -242,11 +247,17 @@ def test_a_document_that_is_no_mapping_is_one_problem(made: Project, text: str) 
 
 def test_an_entity_takes_its_own_sql_over_the_query_of_the_defaults(made: Project) -> None:
     made.template("a.sql.j2", PAGED)
-    text = HEAD + "defaults: { query: SELECT Id FROM T, endpoint: /x }\nentities: [{ name: A, sql: a.sql.j2 }, { name: B }]\n"
+    text = (
+        HEAD
+        + "defaults: { query: SELECT Id FROM T, endpoint: /x }\nentities: [{ name: A, sql: a.sql.j2 }, { name: B }]\n"
+    )
     loaded = examine(made.write(text), {})
     assert loaded.problems == []
     assert loaded.pipeline
-    assert [(made_.template, made_.query) for made_ in loaded.pipeline.entities] == [("a.sql.j2", None), (None, "SELECT Id FROM T")]
+    assert [(made_.template, made_.query) for made_ in loaded.pipeline.entities] == [
+        ("a.sql.j2", None),
+        (None, "SELECT Id FROM T"),
+    ]
 
 
 def test_a_duplicate_entity_name_names_the_first_ones_line(made: Project) -> None:
@@ -258,14 +269,18 @@ def test_a_duplicate_entity_name_names_the_first_ones_line(made: Project) -> Non
 # Meaning
 
 
-@pytest.mark.parametrize("cron", ["99 2 * * *", "0 2 * *", "x", "0 2 * * * * * *", "@never", "*/0 * * * *", "\u00b2 * * * *"])
+@pytest.mark.parametrize(
+    "cron", ["99 2 * * *", "0 2 * *", "x", "0 2 * * * * * *", "@never", "*/0 * * * *", "\u00b2 * * * *"]
+)
 def test_a_bad_cron_line_is_shown(made: Project, cron: str) -> None:
     assert "cron" in one(made, HEAD + f"schedule: {{ cron: '{cron}' }}\n" + USERS, f"'{cron}'")
 
 
 @pytest.mark.parametrize("zone", ["Asia/Jakarte", "Mars", "../etc/passwd", "Asia", "/etc/localtime", "x" * 3000])
 def test_a_bad_zone_is_shown(made: Project, zone: str) -> None:
-    assert "time zone" in one(made, HEAD + f"schedule: {{ daily_at: '02:00', timezone: '{zone}' }}\n" + USERS, f"'{zone}'")
+    assert "time zone" in one(
+        made, HEAD + f"schedule: {{ daily_at: '02:00', timezone: '{zone}' }}\n" + USERS, f"'{zone}'"
+    )
 
 
 @pytest.mark.parametrize("text", ["items[", "a b", "a ==", "'", "items[?", "(" * 2000, "@.{a:" + "1" * 5000 + "}"])
@@ -274,7 +289,9 @@ def test_a_bad_jmespath_is_shown(made: Project, text: str) -> None:
     assert "JMESPath" in one(made, spec, f'"{text}"')
 
 
-@pytest.mark.parametrize("text", ["A ==", "A |", "{{ A }}", "A | nofilter", "A is notest", "'x", "(" * 2000, "1" * 5000, "A B"])
+@pytest.mark.parametrize(
+    "text", ["A ==", "A |", "{{ A }}", "A | nofilter", "A is notest", "'x", "(" * 2000, "1" * 5000, "A B"]
+)
 def test_a_bad_expression_is_shown(made: Project, text: str) -> None:
     message = one(made, entity(f'transform:\n  - select: "{text}"'), f'"{text}"')
     assert "expression" in message
@@ -304,7 +321,9 @@ def test_oauth2_over_http_is_refused(made: Project) -> None:
     assert "https" in one(made, HEAD.replace("{ base_url", f"{{ {auth}, base_url") + USERS, "'http://id")
 
 
-@pytest.mark.parametrize("text", ["hello", "Server", "postgresql://u:p@h/db", "user id=a;password=b", "Driver={x;PWD=y"])
+@pytest.mark.parametrize(
+    "text", ["hello", "Server", "postgresql://u:p@h/db", "user id=a;password=b", "Driver={x;PWD=y"]
+)
 def test_a_connection_string_of_no_known_kind_is_shown_by_its_alias_alone(made: Project, text: str) -> None:
     message = one(made, HEAD.replace('"sqlite:///source.db"', f'"{text}"') + USERS, f'"{text}"')
     assert "'default'" in message
@@ -355,8 +374,12 @@ def template_problem(made: Project, text: str, at: str | None = None, id_: str =
         OWN.replace("Name FROM", "'OFFSET 5' AS Name FROM"),
         PAGED.replace("Name FROM", "ROW_NUMBER() OVER (ORDER BY Name) AS N FROM"),
         PAGED.replace("Name FROM", "(SELECT MAX(X) FROM Y ORDER BY Z LIMIT 1) AS N FROM"),
-        PAGED.replace("{% block query %}", "{% block with %}WITH x AS (SELECT 1 AS one){% endblock %}\n{% block query %}"),
-        PAGED.replace("Users\n", "Users WHERE Changed > {{ run.last_success }} AND D = {{ dialect }} AND E = {{ entity }}\n"),
+        PAGED.replace(
+            "{% block query %}", "{% block with %}WITH x AS (SELECT 1 AS one){% endblock %}\n{% block query %}"
+        ),
+        PAGED.replace(
+            "Users\n", "Users WHERE Changed > {{ run.last_success }} AND D = {{ dialect }} AND E = {{ entity }}\n"
+        ),
         PAGED.replace("Name FROM", "{{ 'Na me' | identifier }} FROM"),
         "{% set t = 'x' %}" + PAGED.replace("Name FROM", "{{ entity | upper }} AS N FROM"),
     ],
@@ -367,12 +390,15 @@ def test_a_good_template_has_no_problems(made: Project, text: str) -> None:
 
 def test_a_common_table_expression_may_order_and_limit_its_own_rows(made: Project) -> None:
     text = PAGED.replace(
-        "{% block query %}", "{% block with %}WITH x AS (SELECT Id FROM T ORDER BY D LIMIT 5){% endblock %}\n{% block query %}"
+        "{% block query %}",
+        "{% block with %}WITH x AS (SELECT Id FROM T ORDER BY D LIMIT 5){% endblock %}\n{% block query %}",
     )
     assert [str(problem) for problem in template(made, text)] == []
 
 
-@pytest.mark.parametrize("text", [PAGED.replace("Name", "Offset"), PAGED.replace("Name", "u.Offset AS Place"), OWN.replace("Name", "Offset")])
+@pytest.mark.parametrize(
+    "text", [PAGED.replace("Name", "Offset"), PAGED.replace("Name", "u.Offset AS Place"), OWN.replace("Name", "Offset")]
+)
 def test_a_column_called_offset_is_no_paging(made: Project, text: str) -> None:
     assert [str(problem) for problem in template(made, text)] == []
 
@@ -566,11 +592,17 @@ def test_the_template_of_the_connections_dialect_is_the_one_that_is_checked(made
         ("query: |\n      SELECT Id,\n        {{ nothing }} FROM T", 9, 12),
         ("query: >-\n      SELECT Id,\n      {{ nothing }} FROM T", 8, None),
         ("query: |\n      SELECT Id\n      FROM T\n      ORDER BY Id", 10, None),
-        ("query: |\n      SELECT Id FROM T WHERE Id > {{ after or 0 }}\n      ORDER BY Id LIMIT {{ limit }} OFFSET 7", 9, None),
+        (
+            "query: |\n      SELECT Id FROM T WHERE Id > {{ after or 0 }}\n      ORDER BY Id LIMIT {{ limit }} OFFSET 7",
+            9,
+            None,
+        ),
         ("query: |\n      SELECT Id\n      FROM {{ T }", 9, None),
     ],
 )
-def test_a_problem_of_an_inline_query_is_shown_in_the_spec(made: Project, query: str, line: int, column: int | None) -> None:
+def test_a_problem_of_an_inline_query_is_shown_in_the_spec(
+    made: Project, query: str, line: int, column: int | None
+) -> None:
     (problem,) = look(made, HEAD + f"entities:\n  - name: A\n    {query}\n    endpoint: /a\n")
     assert problem.file == str(made.file)
     assert problem.line == line
@@ -673,10 +705,25 @@ def test_the_help_of_the_program_lists_every_command_and_the_exit_codes(made: Pr
 
 
 def connected(made: Project, **keys: Any) -> tuple[int, list[dict[str, Any]]]:
+    """The exit code of `validate --connect` and its problems; in this process, since there are many."""
     made.entity(**keys)
+    finished = CliRunner().invoke(
+        cli, ["validate", str(made.write()), "--connect", "--format", "json"], standalone_mode=False
+    )
+    if finished.exception:
+        raise finished.exception
+    return finished.return_value, json.loads(finished.stdout)["problems"]
+
+
+def test_connect_as_a_process_has_the_same_exit_codes(made: Project) -> None:
+    made.entity()
     made.write()
-    finished = made.cli("validate", "pipelines/sync.yaml", "--connect", "--format", "json")
-    return finished.returncode, json.loads(finished.stdout)["problems"]
+    finished = made.cli("validate", "pipelines/sync.yaml", "--connect")
+    assert finished.returncode == 4
+    assert "source.db" in finished.stdout
+    made.users(1)
+    finished = made.cli("validate", "pipelines/sync.yaml", "--connect")
+    assert (finished.returncode, finished.stdout) == (0, "")
 
 
 def test_connect_finds_nothing_wrong_and_writes_nothing(made: Project) -> None:

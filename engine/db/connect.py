@@ -21,8 +21,9 @@ from engine.errors import ConnectionFailed, DatabaseError
 
 SQLITE_BUSY_SECONDS = 10
 _SS_TIMESTAMPOFFSET = -155  # msodbcsql.h: SQL_SS_TIMESTAMPOFFSET
-# MariaDB Connector/ODBC 3.1.15 garbles character parameters of 128 characters and more without an error, but carries
-# bytes of any length, so longer text travels as UTF-8 bytes.
+# MariaDB Connector/ODBC 3.1.15 garbles character parameters of 128 bytes and more without an error, but carries
+# bytes of any length, so longer text travels as UTF-8 bytes. It also drops the fractions of datetime parameters, which
+# text keeps.
 _MARIADB_TEXT_LIMIT = 100
 _LOG = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Connection:
     dialect: Dialect
     templates: Templates
     errors: tuple[type[Exception], ...]
-    long_text_as_bytes: bool = False
+    mariadb_odbc: bool = False
     description: str = ""
     _in_transaction: bool = field(default=False, init=False)
 
@@ -105,8 +106,8 @@ class Connection:
             raise _database_error(failure) from failure
 
     def _parameter(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return value.encode() if self.long_text_as_bytes and len(value) > _MARIADB_TEXT_LIMIT else value
+        if self.mariadb_odbc:
+            return _for_mariadb(value)
         if isinstance(self.raw, sqlite3.Connection):
             if isinstance(value, datetime):
                 return value.isoformat(" ", "microseconds")
@@ -283,6 +284,13 @@ def _database_error(failure: Exception) -> DatabaseError:
     if len(arguments) >= 2 and isinstance(arguments[1], str):
         return DatabaseError(arguments[1], str(arguments[0]))
     return DatabaseError(str(failure) or type(failure).__name__, getattr(failure, "sqlstate", None))
+
+
+def _for_mariadb(value: Any) -> Any:
+    if isinstance(value, str):
+        encoded = value.encode()
+        return encoded if len(encoded) > _MARIADB_TEXT_LIMIT else value
+    return value.isoformat(" ", "microseconds") if isinstance(value, datetime) else value
 
 
 def _datetimeoffset(raw: bytes) -> datetime:

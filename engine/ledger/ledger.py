@@ -194,8 +194,8 @@ class Ledger:
     def set_last_due(self, due: datetime) -> None:
         """Remember a due time as served."""
         with self._guard("cannot be written"), self.db.transaction():
-            if self._statement("set_last_due", pipeline=self.pipeline, due=due.isoformat()).rowcount < 1:
-                self._statement("first_due", pipeline=self.pipeline, due=due.isoformat())
+            known = self._statement("last_due", pipeline=self.pipeline).rows
+            self._statement("set_last_due" if known else "first_due", pipeline=self.pipeline, due=due.isoformat())
 
     def prepare_schedule(self) -> None:
         """Create the schedule's table if it is absent."""
@@ -210,7 +210,7 @@ class Ledger:
         return self.db.run(f"ledger/{name}.sql.j2", **self._names, **values)
 
     def _reject(self, entity: str, rejection: Rejection, batch: str | None) -> None:
-        reason = self.mask(rejection.reason).encode("utf-8", "backslashreplace").decode()
+        reason = log.storable(self.mask(rejection.reason))
         values = {
             "entity": entity,
             "record": rejection.id,

@@ -67,8 +67,13 @@ def _write(
         status=status,
         information=mask(orjson.dumps(information).decode()),
         user=_user(),
-        exception=mask(exception).encode("utf-8", "backslashreplace").decode() if exception else None,
+        exception=storable(mask(exception)) if exception else None,
     )
+
+
+def storable(text: str) -> str:
+    """The text as every database holds it: lone surrogates escaped, no NUL characters."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 @cache

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -43,6 +43,14 @@ def compile_expression(text: str) -> Expression:
             raise ExpressionError(f"expression {text!r} fails: {failure}") from None
 
     return evaluate
+
+
+def variables(text: str) -> set[str]:
+    """The names that an expression takes from its record."""
+    try:
+        return meta.find_undeclared_variables(_ENVIRONMENT.parse("{{ " + text + " }}"))
+    except TemplateSyntaxError:
+        return set()
 
 
 def converter(text: str) -> str | Expression:

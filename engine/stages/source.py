@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from engine.db.connect import Connection, Rows
 from engine.db.sql import PAGE, PageRequest, RunFacts, Statement, pages_itself, wrap
 from engine.errors import DatabaseError, SourceError
 from engine.model import Entity
+from engine.spec import expressions
 
 
 class Pages(Table):  # type: ignore[misc]  # petl has no types
@@ -83,9 +84,10 @@ class _Reader:
         page = self.page(names, None)
         yield self.spelled(page.columns)
         names, positions = self.key(page.columns)
+        seen: Counter[tuple[Any, ...]] = Counter()
         while page.rows and not self.run.cancelled.is_set():
             full, last = len(page.rows) >= self.entity.page_size, self.last_key(page.rows, positions)
-            yield from page.rows
+            yield from _unseen(page.rows, positions, seen)
             if not full:
                 return
             page.rows.clear()
@@ -141,7 +143,9 @@ class _Reader:
             raise SourceError(
                 f"entity {self.entity.name!r}: the SQL returns two columns called {double!r}; give one of them another name with AS"
             )
-        words = {word.casefold(): word for word in _words(self.entity)}
+        words: dict[str, str] = {}
+        for word in _words(self.entity):
+            words.setdefault(word.casefold(), word)
         return tuple(words.get(name.casefold(), name) for name in reported)
 
     def key(self, reported: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -168,9 +172,38 @@ class _Reader:
         )
 
 
-def _words(entity: Entity) -> set[str]:
-    """Every name that the spec of an entity mentions."""
-    words = {*entity.id, *(field.name for field in entity.fields or ())}
+def _unseen(rows: list[Sequence[Any]], positions: tuple[int, ...], seen: Counter[tuple[Any, ...]]) -> Iterator[Sequence[Any]]:
+    """The rows that the page before did not bring: one with a NULL in a composite key may come after its last whole key."""
+    again, after = seen.copy(), Counter[tuple[Any, ...]]()
+    for row in rows:
+        key = tuple(row[position] for position in positions)
+        if None not in key:
+            after.clear()
+        else:
+            after[key] += 1
+            if again[key]:
+                again[key] -= 1
+                continue
+        yield row
+    seen.clear()
+    seen.update(after)
+
+
+def _words(entity: Entity) -> Iterator[str]:
+    """The column names that the spec of an entity mentions, those that must be columns first."""
+    yield from entity.id
+    yield from (field.name for field in entity.fields or ())
     for operation in entity.transform:
-        words.update(re.findall(r"\w+", json.dumps(operation.argument, default=str, ensure_ascii=False)))
-    return words
+        match operation.name, operation.argument:
+            case ("split" | "unpack_dict"), argument:
+                yield argument["field"]
+            case ("rename" | "convert" | "move" | "fill" | "cut" | "cut_out"), names:
+                yield from names
+    for operation in entity.transform:
+        match operation.name, operation.argument:
+            case "select", text:
+                yield from expressions.variables(text)
+            case ("add" | "convert"), texts:
+                for text in texts.values():
+                    if isinstance(text, str):
+                        yield from expressions.variables(text)

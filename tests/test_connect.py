@@ -1,0 +1,348 @@
+"""Connection strings and what opening one says when it cannot be done."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.db import strings
+from engine.db.connect import guess_dialect, open_ledger, open_source
+from engine.db.sql import Statement
+from engine.errors import ConnectionFailed, DatabaseError
+from tests.faultapi import FaultAPI
+from tests.project import ROOT, Project, check_sums
+
+ADONET = "data source=db.example;initial catalog=MDM;user id=sa;password=sesam;"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("sqlite:///var/mdm.db", "sqlite"),
+        ("Driver={ODBC Driver 18 for SQL Server};Server=x;", "odbc"),
+        ("driver=FreeTDS;server=x", "odbc"),
+        ("DSN=mdm;UID=x;PWD=y", "odbc"),
+        ("FILEDSN=mdm.dsn", "odbc"),
+        (ADONET, "adonet"),
+        ("Data Source=x;Initial Catalog=y", "adonet"),
+        ("Server=tcp:x,1433;Database=y", "adonet"),
+        (" Address = x ; Database = y ", "adonet"),
+    ],
+)
+def test_a_string_is_known_by_its_form(text: str, kind: str) -> None:
+    assert strings.kind(text) == kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "var/mdm.db", "postgresql://u:sesam@h/db", "password=sesam", "Driver={FreeTDS;PWD=sesam", "sesam;=x", "PWD='sesam"],
+)
+def test_a_string_of_no_known_form_is_an_error_that_does_not_show_it(text: str) -> None:
+    with pytest.raises(ConnectionFailed, match="connection string") as caught:
+        strings.kind(text)
+    assert "sesam" not in str(caught.value)
+    if text:
+        assert strings.secrets(text) == ["sesam"] if text == "password=sesam" else [text]
+
+
+@pytest.mark.parametrize(
+    ("given_", "wanted"),
+    [
+        ("data source=s", [("Server", "s")]),
+        ("Data Source=tcp:s,1433", [("Server", "tcp:s,1433")]),
+        ("server=.", [("Server", "localhost")]),
+        (r"data source=.\SQLEXPRESS", [("Server", r"localhost\SQLEXPRESS")]),
+        ("data source=(local)", [("Server", "localhost")]),
+        ("initial catalog=MDM", [("Database", "MDM")]),
+        ("Database=MDM", [("Database", "MDM")]),
+        ("user id=sa", [("UID", "sa")]),
+        ("User=sa", [("UID", "sa")]),
+        ("password=p", [("PWD", "p")]),
+        ('password="a;b"', [("PWD", "a;b")]),
+        ("password='a;b\"c'", [("PWD", 'a;b"c')]),
+        ('password="a""b"', [("PWD", 'a"b')]),
+        ("password=a}b", [("PWD", "a}b")]),
+        ("password=a=b", [("PWD", "a=b")]),
+        ("password=", [("PWD", "")]),
+        ("TrustServerCertificate=True", [("TrustServerCertificate", "yes")]),
+        ("Trust Server Certificate=false", [("TrustServerCertificate", "no")]),
+        ("MultipleActiveResultSets=True", [("MARS_Connection", "yes")]),
+        ("multiple active result sets=False", [("MARS_Connection", "no")]),
+        ("Integrated Security=SSPI", [("Trusted_Connection", "yes")]),
+        ("Integrated Security=true", [("Trusted_Connection", "yes")]),
+        ("Integrated Security=no", [("Trusted_Connection", "no")]),
+        ("Encrypt=True", [("Encrypt", "yes")]),
+        ("Encrypt=false", [("Encrypt", "no")]),
+        ("Encrypt=Mandatory", [("Encrypt", "yes")]),
+        ("Encrypt=Optional", [("Encrypt", "no")]),
+        ("Encrypt=Strict", [("Encrypt", "strict")]),
+        ("Application Name=TAMHR", [("APP", "TAMHR")]),
+        ("ApplicationIntent=ReadOnly", [("ApplicationIntent", "ReadOnly")]),
+        ("Pooling=true;Max Pool Size=100;Persist Security Info=False;Enlist=false;Packet Size=4096", []),
+    ],
+)
+def test_an_ado_net_key_becomes_the_odbc_key(given_: str, wanted: list[tuple[str, str]]) -> None:
+    assert strings.adonet_to_odbc(given_) == (wanted, None)
+
+
+@pytest.mark.parametrize("key", ["Connect Timeout", "Connection Timeout", "timeout"])
+def test_the_connect_timeout_is_no_part_of_the_string(key: str) -> None:
+    assert strings.adonet_to_odbc(f"server=s;{key}=7") == ([("Server", "s")], 7)
+
+
+def test_an_unknown_ado_net_key_is_an_error_that_names_it_and_no_value() -> None:
+    with pytest.raises(ConnectionFailed, match="'Passwort'") as caught:
+        strings.adonet_to_odbc(ADONET + "Passwort=sesam")
+    assert "sesam" not in str(caught.value)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30))
+def test_any_password_survives_the_way_from_ado_net_to_odbc(password: str) -> None:
+    quoted = '"' + password.replace('"', '""') + '"'
+    pairs, _ = strings.adonet_to_odbc(f"data source=s;password={quoted};user id=sa")
+    assert pairs == [("Server", "s"), ("PWD", password), ("UID", "sa")]
+    joined = strings.join(pairs)
+    assert strings.split(joined).get("uid") == "sa"
+    assert strings.split(joined).get("pwd") == (password if joined.count("{") else password.strip())
+    if password:
+        assert password in strings.secrets(f"data source=s;password={quoted}")
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect"),
+    [
+        ("sqlite:///x.db", "sqlite"),
+        (ADONET, "mssql"),
+        ("Driver={ODBC Driver 18 for SQL Server};Server=x", "mssql"),
+        ("Driver=FreeTDS;Server=x", "mssql"),
+        ("Driver={PostgreSQL Unicode};Server=x", "postgresql"),
+        ("Driver={MariaDB Unicode};Server=x", "mysql"),
+        ("Driver={MySQL ODBC 8.0 Unicode Driver};Server=x", "mysql"),
+    ],
+)
+def test_the_dialect_is_guessed_without_a_connection(text: str, dialect: str) -> None:
+    assert guess_dialect(text, ROOT).name == dialect
+
+
+# SQLite files
+
+
+def test_a_missing_source_file_is_an_error_and_is_not_created(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionFailed, match=r"'default'.*absent\.db.*never created"):
+        open_source("default", "sqlite:///var/absent.db", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_ledger_file_is_created_with_its_folder(tmp_path: Path) -> None:
+    open_ledger("log", "sqlite:///deep/er/log.db", tmp_path, create=True).close()
+    connection = open_ledger("log", "sqlite:///deep/er/log.db", tmp_path, create=True)
+    connection.execute(Statement("CREATE TABLE T (Id INT)", ()))
+    connection.close()
+    assert (tmp_path / "deep" / "er" / "log.db").stat().st_size > 0
+
+
+def test_a_missing_ledger_file_is_not_created_by_a_reader(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionFailed, match=r"log\.db"):
+        open_ledger("log", "sqlite:///var/log.db", tmp_path, create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_is_never_written(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "s.db").execute("CREATE TABLE T (Id INT)").connection.close()
+    connection = open_source("default", "sqlite:///s.db", tmp_path)
+    with pytest.raises(DatabaseError, match="readonly"):
+        connection.execute(Statement("INSERT INTO T VALUES (1)", ()))
+    connection.close()
+
+
+@pytest.mark.parametrize("name", ["with space.db", "per%20cent.db", "que?stion.db", "ha#sh.db", "ümlaut.db", "a;b=c.db"])
+def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
+    connection = open_ledger("log", f"sqlite:///{name}", tmp_path, create=True)
+    connection.execute(Statement("CREATE TABLE T (Id INT)", ()))
+    connection.close()
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_that_is_no_database_says_so_when_it_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "s.db").write_text("no database at all\n" * 100)
+    connection = open_source("default", "sqlite:///s.db", tmp_path)
+    with pytest.raises(DatabaseError, match="not a database"):
+        connection.execute(Statement("SELECT 1 FROM T", ()))
+    connection.close()
+
+
+@pytest.mark.parametrize("ledger", [False, True])
+def test_a_directory_is_no_database(tmp_path: Path, ledger: bool) -> None:
+    (tmp_path / "s.db").mkdir()
+    with pytest.raises(ConnectionFailed, match=r"'x'.*s\.db"):
+        if ledger:
+            open_ledger("x", "sqlite:///s.db", tmp_path, create=True)
+        else:
+            open_source("x", "sqlite:///s.db", tmp_path)
+
+
+def test_a_ledger_below_a_file_is_an_error_of_the_connection(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConnectionFailed, match=r"log\.db"):
+        open_ledger("log", "sqlite:///file/log.db", tmp_path, create=True)
+
+
+def test_a_transaction_that_fails_leaves_nothing_and_the_connection_usable(tmp_path: Path) -> None:
+    connection = open_ledger("log", "sqlite:///log.db", tmp_path, create=True)
+    connection.execute(Statement("CREATE TABLE T (Id INT PRIMARY KEY)", ()))
+    with pytest.raises(DatabaseError, match="UNIQUE"), connection.transaction():
+        for _ in range(2):
+            connection.execute(Statement("INSERT INTO T VALUES (?)", (1,)))
+    with connection.transaction():
+        connection.execute(Statement("INSERT INTO T VALUES (?)", (2,)))
+    assert [row[0] for row in connection.execute(Statement("SELECT Id FROM T", ())).rows] == [2]
+    connection.close()
+
+
+def test_every_thread_has_a_connection_of_its_own_and_another_thread_may_not_use_it(tmp_path: Path) -> None:
+    mine = open_ledger("log", "sqlite:///log.db", tmp_path, create=True)
+    mine.execute(Statement("CREATE TABLE T (Id INTEGER PRIMARY KEY, Thread INT)", ()))
+    failures: list[BaseException] = []
+
+    def write(number: int) -> None:
+        own = open_ledger("log", "sqlite:///log.db", tmp_path, create=True)
+        try:
+            for _ in range(25):
+                with own.transaction():
+                    own.execute(Statement("INSERT INTO T (Thread) VALUES (?)", (number,)))
+        except BaseException as failure:
+            failures.append(failure)
+        finally:
+            own.close()
+
+    def borrow() -> None:
+        try:
+            mine.execute(Statement("SELECT 1", ()))
+        except DatabaseError as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert mine.execute(Statement("SELECT COUNT(*) FROM T", ())).rows[0][0] == 100
+    borrower = threading.Thread(target=borrow)
+    borrower.start()
+    borrower.join()
+    assert "thread" in str(failures[0])
+    mine.close()
+
+
+# ODBC
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def drivers() -> list[str]:
+    pyodbc: Any = pytest.importorskip("pyodbc", exc_type=ImportError)
+    return list(pyodbc.drivers())
+
+
+def test_an_unknown_driver_is_an_error_with_the_drivers_found_and_what_to_install() -> None:
+    found = drivers()
+    with pytest.raises(ConnectionFailed) as caught:
+        open_source("default", "Driver={No Such Driver};Server=x;UID=sa;PWD=sesam", ROOT)
+    text = str(caught.value)
+    for word in ["'default'", "'No Such Driver'", "Install", "msodbcsql18", "odbc-postgresql", *found]:
+        assert word in text
+    assert "sesam" not in text
+
+
+def test_a_sql_server_that_is_away_is_an_error_without_the_password() -> None:
+    if "FreeTDS" not in drivers():
+        pytest.skip("not on this machine: the ODBC driver FreeTDS")
+    port = _free_port()
+    for text in (
+        f"Driver=FreeTDS;Server=127.0.0.1;Port={port};TDS_Version=7.4;Database=MDM;UID=sa;PWD=sesam-open",
+        f'data source=127.0.0.1,{port};initial catalog=MDM;user id=sa;password="sesam-open";Connect Timeout=5',
+    ):
+        with pytest.raises(ConnectionFailed, match=r"'default'.*cannot connect") as caught:
+            open_source("default", text, ROOT)
+        assert "sesam-open" not in str(caught.value)
+
+
+def test_a_server_that_refuses_is_exit_4_without_the_password_and_the_others_run(
+    project: Project, api: FaultAPI
+) -> None:
+    if "PostgreSQL Unicode" not in drivers():
+        pytest.skip("not on this machine: the ODBC driver PostgreSQL Unicode")
+    away = f"Driver={{PostgreSQL Unicode}};Server=127.0.0.1;Port={_free_port()};Database=x;UID=u;PWD={{ses;am}}}}9}};"
+    project.spec["connections"]["away"] = "${AWAY}"
+    project.entity("Far", connection="away")
+    project.users(2)
+    project.entity()
+    project.write()
+    finished = project.cli("run", project.file, "--format", "json", env={"AWAY": away})
+    assert finished.returncode == 4
+    assert "cannot connect" in finished.stdout
+    for secret in ("ses;am}9", "ses;am", "am}}9"):
+        assert secret not in finished.stdout + finished.stderr
+    assert project.tracked() == ["1", "2"]
+
+
+def test_without_pyodbc_only_the_entities_that_need_it_fail_and_say_what_to_install(
+    project: Project, api: FaultAPI, tmp_path: Path
+) -> None:
+    fakes = tmp_path / "fakes"
+    fakes.mkdir()
+    (fakes / "pyodbc.py").write_text("raise ImportError('libodbc.so.2: cannot open shared object file')\n")
+    (fakes / "mssql_python.py").write_text("raise ImportError('no mssql-python here')\n")
+    project.environment["PYTHONPATH"] = f"{fakes}:{ROOT}"
+    project.spec["connections"] |= {"pg": "Driver={PostgreSQL Unicode};Server=x;PWD=sesam;", "net": ADONET}
+    project.entity("Far", connection="pg")
+    project.entity("Net", connection="net")
+    project.users(2)
+    project.entity()
+    report = project.run(code=4)
+    far, net, users = report["entities"]
+    for entity in (far, net):
+        assert "libodbc.so.2" in entity["error"]
+        assert "apt-get install unixodbc" in entity["error"]
+        assert "sesam" not in entity["error"]
+    assert "syncledger[mssql]" in net["error"]
+    assert users["error"] is None
+    assert [record["Id"] for record in api.of("/users")[0].records] == [1, 2]
+    assert project.tracked() == ["1", "2"]
+    check_sums(report)
+
+
+def test_a_ledger_that_cannot_be_opened_is_exit_4_and_nothing_is_sent(project: Project, api: FaultAPI) -> None:
+    (project.folder / "log.db").mkdir()
+    project.users(2)
+    project.entity()
+    report = project.run(code=4)
+    assert "log.db" in report["error"]
+    assert api.requests == []
+
+
+def test_a_source_is_read_from_the_project_root_wherever_one_stands(
+    project: Project, api: FaultAPI, tmp_path: Path
+) -> None:
+    project.users(1)
+    project.entity()
+    project.write()
+    finished = subprocess.run(
+        project.command("run", project.file), cwd=tmp_path, env=project.env(), capture_output=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert project.tracked() == ["1"]
+    assert not (tmp_path / "log.db").exists()
