@@ -31,7 +31,7 @@ from tests.project import ROOT, Project
 
 TRACKING, LOG = "TB_R_SYNC_TRACKING", "SchedulerLog"
 SPEC = LedgerSpec(connection="log", tracking_table=TRACKING, log_table=LOG, application="TAMHR")
-LOG_COLUMNS = (
+LOG_COLUMNS = (  # noqa: SIM905 - one line reads better
     "ID ApplicationName LogID LogCategory Activity ApplicationModule IPHostName Status AdditionalInformation CreatedBy "
     "CreatedOn ModifiedBy ModifiedOn RowStatus ExceptionMessage"
 ).split()
@@ -541,7 +541,7 @@ class Source:
         entity, refused = self.entity(**keys), list[Rejection]()
         try:
             rows = source.pages(connection, entity, RunContext.start())
-            table = exclude.tracked(rows, entity.id, lambda ids: set(), reject=refused.append)
+            table = exclude.tracked(rows, entity.id, lambda _: set(), reject=refused.append)
             return [tuple(row) for row in itertools.islice(iter(table), 1, None)], refused
         finally:
             connection.close()

@@ -251,7 +251,10 @@ def test_a_retry_after_longer_than_max_wait_gives_the_endpoint_up_at_once(projec
 def test_an_unreadable_retry_after_does_not_stop_the_run(project: Project, api: FaultAPI) -> None:
     odd = ["soon", "-1", "1.5", "1 Jan 2024 00:00:00 +99999999999999999999"]
     many(
-        project, api, {f"Odd{at}": [answer(429, b"", Retry_After=text), answer()] for at, text in enumerate(odd)}, count=1
+        project,
+        api,
+        {f"Odd{at}": [answer(429, b"", Retry_After=text), answer()] for at, text in enumerate(odd)},
+        count=1,
     )
     found = by_name(project.run())
     assert [entity["accepted"] for entity in found.values()] == [1] * len(odd)
@@ -374,7 +377,7 @@ def test_a_request_is_as_the_spec_says(project: Project, api: FaultAPI) -> None:
 
 def test_a_wrapped_body_is_one_object_with_one_key(project: Project, api: FaultAPI) -> None:
     project.users(1)
-    project.entity(body={"wrap": "it\"em s"})
+    project.entity(body={"wrap": 'it"em s'})
     project.run()
     assert json.loads(api.requests[0].body) == {'it"em s': [{"Id": 1, "Name": "name 1"}]}
 
@@ -608,10 +611,13 @@ def test_a_log_row_is_exactly_as_the_replaced_job_has_it(project: Project, api: 
     report = project.run()
     after = datetime.now(UTC).replace(tzinfo=None)
     columns = [row[1] for row in project.ledger("PRAGMA table_info(SchedulerLog)")]
-    assert columns == (
-        "ID ApplicationName LogID LogCategory Activity ApplicationModule IPHostName Status AdditionalInformation CreatedBy "
-        "CreatedOn ModifiedBy ModifiedOn RowStatus ExceptionMessage"
-    ).split()
+    assert (
+        columns
+        == (
+            "ID ApplicationName LogID LogCategory Activity ApplicationModule IPHostName Status AdditionalInformation CreatedBy "
+            "CreatedOn ModifiedBy ModifiedOn RowStatus ExceptionMessage"
+        ).split()
+    )
     rows = [dict(zip(columns, row, strict=True)) for row in project.ledger("SELECT * FROM SchedulerLog ORDER BY rowid")]
     assert len(rows) == 2
     assert len({row["ID"] for row in rows}) == 2

@@ -580,8 +580,10 @@ def test_the_attempts_of_a_batch_add_up_to_one_outcome(replies: list[Reply], key
     | st.sampled_from([b"null", b"[]", b"{}", b'{"items":{}}', b'{"items":[[],null,1,"x",{"id":{}},{"id":NaN}]}'])
     | st.recursive(
         st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.sampled_from(["1", "2", "ok"]),
-        lambda inner: st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["items", "id", "status", "why"]), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from(["items", "id", "status", "why"]), inner, max_size=4)
+        ),
         max_leaves=15,
     ).map(lambda value: __import__("json").dumps(value).encode())
 )

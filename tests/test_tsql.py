@@ -195,8 +195,11 @@ def test_an_id_that_nvarchar_255_cannot_hold_is_refused() -> None:
 
 def test_the_statements_of_this_suite_are_those_of_the_folder() -> None:
     assert {"track.sql.j2", "tracked.sql.j2", "log.sql.j2", "runs.sql.j2"} <= set(STATEMENTS)
-    assert ENTITIES == sorted(
-        ["users.sql.j2", "actual_org.sql.j2", "actual_entity.sql.j2", "org_object.sql.j2", "events_calendar.sql.j2"]
+    assert (
+        sorted(
+            ["users.sql.j2", "actual_org.sql.j2", "actual_entity.sql.j2", "org_object.sql.j2", "events_calendar.sql.j2"]
+        )
+        == ENTITIES
     )
     data = read(Path(ROOT / "pipelines" / "sync.yaml"), "sync.yaml").data
     assert {entity["sql"] for entity in data["entities"]} == set(ENTITIES)

@@ -107,7 +107,7 @@ class Ledger:
     def ended(self, status: str, summary: dict[str, Any]) -> None:
         """The run is over, with its summary."""
         with self._guard("cannot be written"):
-            self._statement("run_ended", run=self.run, status=status, summary=self.mask(orjson.dumps(summary).decode()))
+            self._statement("run_ended", run=self.run, status=status, summary=log.as_json(summary, self.mask))
 
     def runs(self, limit: int, status: str | None = None) -> list[Run]:
         """The latest runs of the pipeline, the newest first."""

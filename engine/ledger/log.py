@@ -65,10 +65,23 @@ def _write(
         module=module,
         host=_host(),
         status=status,
-        information=mask(orjson.dumps(information).decode()),
+        information=as_json(information, mask),
         user=_user(),
         exception=storable(mask(exception)) if exception else None,
     )
+
+
+def as_json(document: Any, mask: Mask) -> str:
+    """The document as JSON text; its texts are masked one by one, so that it stays JSON."""
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [walk(inner) for inner in value]
+        return mask(value) if isinstance(value, str) else value
+
+    return orjson.dumps(walk(document)).decode()
 
 
 def storable(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
 from engine import assets
@@ -20,6 +21,15 @@ _KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer":
 _SECRET_PLACES = (("connections",), ("api", "auth"), ("api", "headers"), ("api", "proxy"))
 
 
+def _pattern(validator: Any, pattern: str, instance: Any, part: Any) -> Iterator[ValidationError]:
+    """`$` means the end of the text, as in JSON Schema's dialect; Python's also matches before a last line break."""
+    if validator.is_type(instance, "string") and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+_Validator = validators.extend(Draft202012Validator, {"pattern": _pattern})
+
+
 @cache
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a pipeline."""
@@ -28,8 +38,8 @@ def schema() -> dict[str, Any]:
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(schema())
+def _validator() -> Any:
+    return _Validator(schema())
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:
@@ -45,13 +55,39 @@ def did_you_mean(word: object, known: Iterable[object]) -> str:
 def check(document: Document, found: Interpolated) -> list[Problem]:
     """All violations of the schema. Numbers and booleans that came as text from a variable are converted in place."""
     errors = list(_validator().iter_errors(found.data))
-    if any(_convert(error, found) for error in errors):
+    # Every error is looked at: each may stand for another variable.
+    if any([_convert(error, found) for error in errors]) | _convert_booleans(found):
         errors = list(_validator().iter_errors(found.data))
     problems: dict[Problem, None] = {}
     for error in errors:
         if tuple(error.absolute_path) not in found.missing:
             problems.update(dict.fromkeys(_explain(error, document)))
     return list(problems)
+
+
+def _convert_booleans(found: Interpolated) -> bool:
+    """`${VERIFY}` with true or false, where the schema allows text as well: the word is meant."""
+    changed = False
+    for place in found.places:
+        holder, value = None, found.data
+        for step in place:
+            holder, value = value, value[step]
+        if value in ("true", "false") and "boolean" in _subschema(place).get("type", ()):
+            holder[place[-1]] = value == "true"
+            changed = True
+    return changed
+
+
+def _subschema(place: Place) -> dict[str, Any]:
+    part = schema()
+    for step in place:
+        part = part.get("items", {}) if isinstance(step, int) else part.get("properties", {}).get(step, {})
+        if "$ref" in part:
+            target = schema()
+            for name in part["$ref"].removeprefix("#/").split("/"):
+                target = target[name]
+            part = target
+    return part
 
 
 def _convert(error: ValidationError, found: Interpolated) -> bool:
@@ -117,7 +153,7 @@ def _sentence(error: ValidationError, place: Place, document: Document) -> str:
             like = f"; write it like {part['examples'][0]!r}" if part.get("examples") else ""
             return f"{_name(place)} is {shown}, which is not of the form of {title.lower()!r}{like}"
         case "oneOf":
-            options = [option["required"][0] for option in expected]
+            options = [option["required"][0] for option in expected if "required" in option]
             return f"{_here(place)}exactly one of {', '.join(options)} must be given"
         case "minProperties" | "maxProperties":
             options = list(part.get("properties", {}))

@@ -11,6 +11,7 @@ from typing import Any
 
 from dotenv import dotenv_values
 
+from engine.errors import Problem, SpecError
 from engine.spec.reader import Document, Place
 
 _REFERENCE = re.compile(r"\$\$(?=\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}")
@@ -26,13 +27,16 @@ class Interpolated:
 
 
 def variables(root: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The `.env` file of the project under the environment, which wins."""
+    """The `.env` file of the project under the environment, which wins. Raises `SpecError`."""
     file = root / ".env"
-    known = (
-        {name: value for name, value in dotenv_values(file, interpolate=False).items() if value is not None}
-        if file.is_file()
-        else {}
-    )
+    known: dict[str, str] = {}
+    try:
+        if file.is_file():
+            found = dotenv_values(file, interpolate=False, encoding="utf-8")
+            known = {name: value for name, value in found.items() if value is not None}
+    except (OSError, UnicodeDecodeError) as failure:
+        what = "not UTF-8" if isinstance(failure, UnicodeDecodeError) else f"cannot be read: {failure.strerror}"
+        raise SpecError([Problem(str(file), 1, 1, what)]) from failure
     return {**known, **(os.environ if environment is None else environment)}
 
 

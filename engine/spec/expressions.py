@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,7 +30,14 @@ def compile_expression(text: str) -> Expression:
     try:
         compiled = _ENVIRONMENT.compile_expression(text, undefined_to_none=False)
     except TemplateSyntaxError as failure:
-        raise ExpressionError(f"bad expression {text!r}: {failure.message}") from None
+        unknown = re.search(r"No (?:filter|test) named '([^']*)'", failure.message or "")
+        near = (
+            difflib.get_close_matches(unknown[1], [*_ENVIRONMENT.filters, *_ENVIRONMENT.tests], n=1) if unknown else []
+        )
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ExpressionError(f"bad expression {_shown(text)}: {failure.message}{hint}") from None
+    except (RecursionError, ValueError, OverflowError, MemoryError) as failure:
+        raise ExpressionError(f"bad expression {_shown(text)}: {type(failure).__name__}; it is too large") from None
 
     def evaluate(record: Mapping[str, Any]) -> Any:
         try:
@@ -38,18 +46,31 @@ def compile_expression(text: str) -> Expression:
                 str(value)
             return value
         except SecurityError as failure:
-            raise ExpressionError(f"expression {text!r} is not allowed: {failure}") from None
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as failure:
-            raise ExpressionError(f"expression {text!r} fails: {failure}") from None
+            raise ExpressionError(f"expression {_shown(text)} is not allowed: {failure}") from None
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+            MemoryError,
+        ) as failure:
+            raise ExpressionError(f"expression {_shown(text)} fails: {failure}") from None
 
     return evaluate
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 def variables(text: str) -> set[str]:
     """The names that an expression takes from its record."""
     try:
         return meta.find_undeclared_variables(_ENVIRONMENT.parse("{{ " + text + " }}"))
-    except TemplateSyntaxError:
+    except (TemplateSyntaxError, RecursionError, ValueError):
         return set()
 
 

@@ -220,6 +220,8 @@ def _compiles(subject: Subject, place: Place, text: str, wanted: Callable[[str],
         wanted(text)
     except (expressions.ExpressionError, re.error) as failure:
         yield subject.document.problem(place, str(failure))
+    except (RecursionError, OverflowError, ValueError) as failure:
+        yield subject.document.problem(place, f"this cannot be compiled: {type(failure).__name__}; it is too large")
 
 
 def _jmespaths(subject: Subject, place: Place, results: dict[Any, Any]) -> Iterator[Problem]:
@@ -227,9 +229,9 @@ def _jmespaths(subject: Subject, place: Place, results: dict[Any, Any]) -> Itera
         if isinstance(text, str) and text:
             try:
                 jmespath.compile(text)
-            except JMESPathError as failure:
+            except (JMESPathError, RecursionError, ValueError, OverflowError) as failure:
                 yield subject.document.problem(
-                    (*place, key), f"not a JMESPath expression: {' '.join(str(failure).split())}"
+                    (*place, key), f"not a JMESPath expression: {' '.join(str(failure).split())[:200]}"
                 )
 
 

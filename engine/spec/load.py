@@ -37,9 +37,9 @@ def examine(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:
     root = project_root(spec)
     try:
         document = read(spec, str(spec))
+        found = interpolate(document, variables(root, environment))
     except SpecError as failure:
         return Loaded(failure.problems, None, Secrets(), Document(str(spec)))
-    found = interpolate(document, variables(root, environment))
     secrets = Secrets(collect(found.data, found.places))
     problems = check(document, found)
     if isinstance(found.data, dict):

@@ -6,6 +6,7 @@ scalars are resolved by the core schema of YAML 1.2.2, section 10.3.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ _INT = re.compile(r"[-+]?[0-9]+")
 _OCTAL = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+# YAML 1.2.2, section 5.1: everything but these is printable.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\ufeff")
 _INFINITE = re.compile(r"[-+]?(\.inf|\.Inf|\.INF)|(\.nan|\.NaN|\.NAN)")
 
 
@@ -42,6 +45,7 @@ class Document:
     values: dict[Place, tuple[int, int]] = field(default_factory=dict)
     raw: dict[Place, str] = field(default_factory=dict)
     block_scalars: set[Place] = field(default_factory=set)
+    lines: list[str] = field(default_factory=list)
 
     def problem(self, place: Place, message: str, *, at_key: bool = False, warning: bool = False) -> Problem:
         """A problem at a value (or its key); where the place does not exist, at the nearest parent that does."""
@@ -72,14 +76,14 @@ def read(path: Path, shown: str) -> Document:
 def parse(raw: bytes, shown: str) -> Document:
     """Read the bytes of a spec. Raises `SpecError`."""
     try:
-        text = raw.decode("utf-8-sig")
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+        text = raw.decode()
     except UnicodeDecodeError as failure:
-        before = raw[: failure.start]
-        line, column = before.count(b"\n") + 1, failure.start - (before.rfind(b"\n") + 1) + 1
+        line, column = _place(raw[: failure.start].decode())
         raise _error(
             shown, f"not UTF-8: byte 0x{raw[failure.start]:02x}; save the file as UTF-8", line, column
         ) from None
-    document = Document(shown)
+    document = Document(shown, lines=text.splitlines())
     builder = _Builder(document)
     try:
         builder.build(iter(yaml.parse(text, Loader=_LOADER)))
@@ -89,11 +93,10 @@ def parse(raw: bytes, shown: str) -> Document:
             shown, _explain(failure, text), mark.line + 1 if mark else 1, mark.column + 1 if mark else 1
         ) from None
     except yaml.reader.ReaderError as failure:
-        before_text = text[: failure.position] if isinstance(failure.position, int) else ""
-        line, column = before_text.count("\n") + 1, len(before_text) - (before_text.rfind("\n") + 1) + 1
-        raise _error(
-            shown, f"character U+{ord(_character(failure)):04X} is not allowed in YAML", line, column
-        ) from None
+        bad = next((match for match in _FORBIDDEN.finditer(text)), None)
+        line, column = _place(text[: bad.start()]) if bad else (1, 1)
+        named = f"character U+{ord(bad.group()):04X}" if bad else "a character"
+        raise _error(shown, f"{named} is not allowed in YAML", line, column) from failure
     if builder.problems:
         raise SpecError(builder.problems)
     return document
@@ -109,7 +112,8 @@ class _Builder:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[Problem] = []
-        self._anchors: dict[str, Any] = {}
+        self._anchors: dict[str, tuple[Any, Place, list[Place]]] = {}
+        self._order: list[Place] = []
         self._nodes = 0
 
     def build(self, events: Iterator[yaml.Event]) -> None:
@@ -133,6 +137,9 @@ class _Builder:
         if len(place) > MAX_DEPTH:
             self._stop(event, f"nested deeper than {MAX_DEPTH} levels")
         self.document.values[place] = _mark(event)
+        began = len(self._order)
+        self._order.append(place)
+        self._check_tag(event)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, place)
         value: Any
@@ -142,35 +149,52 @@ class _Builder:
             value = self._sequence(events, place)
         else:
             value = self._mapping(events, place)
-        if event.anchor:  # type: ignore[attr-defined]
-            self._anchors[event.anchor] = (value, place)  # type: ignore[attr-defined]
+        anchor: str | None = getattr(event, "anchor", None)
+        if anchor:
+            self._anchors[anchor] = (value, place, self._order[began:])
         return value
 
     def _alias(self, event: yaml.AliasEvent, place: Place) -> Any:
         """Copy what the anchor stands for, places included; every copy counts, so that it cannot explode."""
         if event.anchor is None or event.anchor not in self._anchors:
-            self._stop(event, f"unknown anchor *{event.anchor}; it is written before it is used")
-        value, origin = self._anchors[event.anchor]
+            self._stop(
+                event,
+                "unknown anchor; an anchor is written before it is used (a text that begins with * stands in quotes)",
+            )
+        value, origin, places = self._anchors[event.anchor]
+        self._nodes += len(places)
+        if self._nodes > MAX_NODES:
+            self._stop(event, f"more than {MAX_NODES:,} values")
         document = self.document
-        for marks in (document.keys, document.values, document.raw):
-            copies = {
-                place + known[len(origin) :]: mark for known, mark in marks.items() if known[: len(origin)] == origin
-            }
-            self._nodes += len(copies)
-            if self._nodes > MAX_NODES:
-                self._stop(event, f"more than {MAX_NODES:,} values")
-            marks.update(copies)  # type: ignore[arg-type]
+        for known in places[1:]:
+            copy = place + known[len(origin) :]
+            self._order.append(copy)
+            document.values[copy] = document.values[known]
+            if known in document.keys:
+                document.keys[copy] = document.keys[known]
+        for known in places:
+            copy = place + known[len(origin) :]
+            if known in document.raw:
+                document.raw[copy] = document.raw[known]
+            if known in document.block_scalars:
+                document.block_scalars.add(copy)
+        document.values[place] = document.values[origin]
         return value
 
     def _scalar(self, event: yaml.ScalarEvent, place: Place) -> Any:
         self.document.raw[place] = event.value
         if event.style in ("|", ">"):
             self.document.block_scalars.add(place)
-        if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
-            self.problems.append(self._problem(event, f"tag {event.tag} is not known; write the plain value"))
         if event.style or event.tag:
             return event.value
         return resolve(event.value)
+
+    def _check_tag(self, event: yaml.Event) -> None:
+        kind = {yaml.SequenceStartEvent: "seq", yaml.MappingStartEvent: "map"}.get(type(event), "str")
+        if getattr(event, "tag", None) not in (None, "!", f"tag:yaml.org,2002:{kind}"):
+            self.problems.append(
+                self._problem(event, "unknown tag; write the plain value (a text that begins with ! stands in quotes)")
+            )
 
     def _sequence(self, events: Iterator[yaml.Event], place: Place) -> list[Any]:
         items: list[Any] = []
@@ -199,6 +223,7 @@ class _Builder:
     def _key(self, event: yaml.Event) -> Key:
         if not isinstance(event, yaml.ScalarEvent):
             self._stop(event, "a key is plain text here, not a list, a mapping or an alias")
+        self._check_tag(event)
         key: Key = event.value if event.style or event.tag else resolve(event.value)
         return key
 
@@ -249,6 +274,6 @@ def _explain(failure: yaml.MarkedYAMLError, text: str) -> str:
     return f"not YAML: {failure.problem}{context}"
 
 
-def _character(failure: yaml.reader.ReaderError) -> str:
-    character = failure.character
-    return chr(character) if isinstance(character, int) else str(character)[:1] or "\0"
+def _place(before: str) -> tuple[int, int]:
+    """The line and column after a text."""
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from engine.db import strings
 from engine.spec.reader import Place
@@ -18,8 +19,14 @@ class Secrets:
     """Masks known secret values, in the encodings in which they may turn up."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        forms = {form for value in values if value for form in _forms(value)}
-        ordered = sorted(forms, key=len, reverse=True)
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+        self.add(*values)
+
+    def add(self, *values: str) -> None:
+        """Mask these too, from now on."""
+        self._forms |= {form for value in values if value for form in _forms(value)}
+        ordered = sorted(self._forms, key=len, reverse=True)
         # A short secret is masked where it stands as a word: `a` must not blacken every text.
         patterns = [re.escape(form) if len(form) > 3 else rf"(?<!\w){re.escape(form)}(?!\w)" for form in ordered]
         self._pattern = re.compile("|".join(patterns)) if patterns else None
@@ -68,11 +75,20 @@ def _auth(auth: Any) -> list[str]:
 
 
 def _user_info(url: Any) -> list[str]:
+    """The password of a URL's user information, and what requests makes of both: a Basic header."""
     try:
-        return [password] if isinstance(url, str) and (password := urlsplit(url).password) else []
+        parts = urlsplit(url) if isinstance(url, str) else None
     except ValueError:
         return []
+    if parts is None or not parts.password:
+        return []
+    user, password = unquote(parts.username or ""), unquote(parts.password)
+    return [parts.password, password, base64.b64encode(f"{user}:{password}".encode()).decode()]
 
 
 def _forms(value: str) -> set[str]:
-    return {value, quote(value, safe=""), repr(value)[1:-1], value.replace("}", "}}")}
+    """The value as text, in URLs, in connection strings, in Python and in JSON, once and twice."""
+    forms = {value, quote(value, safe=""), repr(value)[1:-1], value.replace("}", "}}")}
+    for _ in range(2):
+        forms |= {json.dumps(form, ensure_ascii=ascii_)[1:-1] for form in tuple(forms) for ascii_ in (True, False)}
+    return forms

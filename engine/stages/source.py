@@ -172,7 +172,9 @@ class _Reader:
         )
 
 
-def _unseen(rows: list[Sequence[Any]], positions: tuple[int, ...], seen: Counter[tuple[Any, ...]]) -> Iterator[Sequence[Any]]:
+def _unseen(
+    rows: list[Sequence[Any]], positions: tuple[int, ...], seen: Counter[tuple[Any, ...]]
+) -> Iterator[Sequence[Any]]:
     """The rows that the page before did not bring: one with a NULL in a composite key may come after its last whole key."""
     again, after = seen.copy(), Counter[tuple[Any, ...]]()
     for row in rows:
@@ -195,15 +197,15 @@ def _words(entity: Entity) -> Iterator[str]:
     yield from (field.name for field in entity.fields or ())
     for operation in entity.transform:
         match operation.name, operation.argument:
-            case ("split" | "unpack_dict"), argument:
+            case (("split" | "unpack_dict"), argument):
                 yield argument["field"]
-            case ("rename" | "convert" | "move" | "fill" | "cut" | "cut_out"), names:
+            case (("rename" | "convert" | "move" | "fill" | "cut" | "cut_out"), names):
                 yield from names
     for operation in entity.transform:
         match operation.name, operation.argument:
             case "select", text:
                 yield from expressions.variables(text)
-            case ("add" | "convert"), texts:
+            case (("add" | "convert"), texts):
                 for text in texts.values():
                     if isinstance(text, str):
                         yield from expressions.variables(text)
