@@ -92,7 +92,9 @@ def main() -> None:
         with connection:
             hr._fill(connection, hr.TABLES[0], options.rows)
         connection.close()
-        receiver = subprocess.Popen([sys.executable, "-m", "engine", "receive", "--port", "0"], stdout=subprocess.PIPE, text=True)
+        receiver = subprocess.Popen(
+            [sys.executable, "-m", "engine", "receive", "--port", "0"], stdout=subprocess.PIPE, text=True
+        )
         assert receiver.stdout is not None
         url = re.search(r"http://\S+", receiver.stdout.readline())[0]  # type: ignore[index]
         try:
@@ -101,7 +103,9 @@ def main() -> None:
             receiver.terminate()
             receiver.wait()
     for number, (loop, engine) in enumerate(pairs, 1):
-        print(f"pair {number}: loop {loop.wall:6.1f} s {loop.peak:5.0f} MB   engine {engine.wall:6.1f} s {engine.peak:5.0f} MB   {engine.wall / loop.wall:.2f}x")
+        print(
+            f"pair {number}: loop {loop.wall:6.1f} s {loop.peak:5.0f} MB   engine {engine.wall:6.1f} s {engine.peak:5.0f} MB   {engine.wall / loop.wall:.2f}x"
+        )
     ratios = [engine.wall / loop.wall for loop, engine in pairs]
     cpu = [engine.cpu / loop.cpu for loop, engine in pairs]
     print(

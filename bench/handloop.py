@@ -43,7 +43,11 @@ def main(source_file: str, ledger_file: str, url: str) -> None:
     def send(rows: list[tuple[object, ...]]) -> None:
         nonlocal sent
         body = orjson.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows])
-        headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4()), "Authorization": "Bearer t"}
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": str(uuid.uuid4()),
+            "Authorization": "Bearer t",
+        }
         api.request("POST", place.path, body, headers)
         answer = api.getresponse()
         answer.read()
@@ -60,7 +64,9 @@ def main(source_file: str, ledger_file: str, url: str) -> None:
         while len(due) >= BATCH:
             send(due[:BATCH])
             due = due[BATCH:]
-        page = source.execute(f"SELECT * FROM ({SELECT}) WHERE Id > ? ORDER BY Id LIMIT ?", (page[-1][0], PAGE)).fetchall()
+        page = source.execute(
+            f"SELECT * FROM ({SELECT}) WHERE Id > ? ORDER BY Id LIMIT ?", (page[-1][0], PAGE)
+        ).fetchall()
     if due:
         send(due)
     print(f"{sent:,} records sent")

@@ -1,7 +1,7 @@
 """Writes what the documentation takes from the product itself: the spec reference in README.md and the picture of a run.
 
-    python docs/generate.py             both
-    python docs/generate.py reference   the reference alone (quick; a test compares it)
+python docs/generate.py             both
+python docs/generate.py reference   the reference alone (quick; a test compares it)
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def reference() -> str:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, part, required in _keys(schema, schema, ""):
         default = "**required**" if required else f"`{json.dumps(part['default'])}`" if "default" in part else ""
-        lines.append(f"| `{name}` | {_type(part)} | {_cell(default)} | {_cell(part['description'])} e.g. `{_cell(json.dumps(part['examples'][0]))}` |")
+        lines.append(
+            f"| `{name}` | {_type(part)} | {_cell(default)} | {_cell(part['description'])} e.g. `{_cell(json.dumps(part['examples'][0]))}` |"
+        )
     return "\n".join(lines)
 
 
@@ -51,7 +53,9 @@ def _type(part: dict[str, Any]) -> str:
         return " \\| ".join(str(value) for value in part["enum"])
     kinds = part.get("type", "")
     words = {"object": "mapping", "array": "list", "string": "text", "integer": "whole number", "boolean": "true/false"}
-    return " or ".join(words.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind != "null")
+    return " or ".join(
+        words.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind != "null"
+    )
 
 
 def _cell(text: str) -> str:
@@ -73,7 +77,9 @@ def write_picture() -> None:
         for _ in range(2):
             command = [sys.executable, "-m", "engine", "demo", "--dir", folder]
             # The progress of a process without a terminal is plain lines; the table is what matters here.
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "106"})
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "106"}
+            )
             console.print(Text("$ make demo", style="bold green"))
             console.print(Text(done.stdout.replace(folder, "var/demo")))
         svg = console.export_svg(title="SyncLedger: two runs", unique_id="run")

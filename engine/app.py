@@ -137,7 +137,7 @@ def run_pipeline(
             ledger = open_ledger(opened, run, loaded.secrets, create=True)
             run.last_success = ledger.last_success()
             ledger.started()
-            report.entities = _run_entities(pipeline, entities, opened, ledger, run, observer, limit)
+            report.entities = _run_entities(pipeline, loaded.secrets, entities, opened, ledger, run, observer, limit)
             report.status = _status(report.entities, run)
             report.seconds = time.monotonic() - began
             for entity in report.entities:
@@ -154,6 +154,7 @@ def run_pipeline(
 
 def _run_entities(
     pipeline: Pipeline,
+    secrets: Secrets,
     entities: tuple[Entity, ...],
     opened: Connections,
     ledger: Ledger,
@@ -161,10 +162,10 @@ def _run_entities(
     observer: Observer,
     limit: int | None,
 ) -> list[EntityReport]:
-    caller = Caller(pipeline.api)
+    caller = Caller(pipeline.api, secrets.add)
     try:
         with ThreadPoolExecutor(pipeline.api.in_flight, thread_name_prefix="post") as pool:
-            tools = Tools(run, ledger, caller, pipeline.api, opened.source, pool, Careful(observer))
+            tools = Tools(run, ledger, caller, pipeline.api, opened.source, pool, Careful(observer), secrets.mask)
             return sync(entities, tools, limit)
     finally:
         caller.close()

@@ -103,14 +103,20 @@ class Loop:
             try:
                 self._tick_entry(entry, self.now())
             except SyncLedgerError as failure:
-                entry.ask_again = self.now() + timedelta(seconds=_RETRY_SECONDS)
-                _LOG.error(
-                    "%s: %s; trying again in %.0f s",
-                    entry.name,
-                    failure,
-                    _RETRY_SECONDS,
-                    extra={"fields": {"pipeline": entry.name}},
-                )
+                self._later(entry, str(failure))
+            except Exception as bug:  # noqa: BLE001 - logged whole; one pipeline never stops the others
+                _LOG.exception("%s: a bug", entry.name, extra={"fields": {"pipeline": entry.name}})
+                self._later(entry, type(bug).__name__)
+
+    def _later(self, entry: Entry, why: str) -> None:
+        entry.ask_again = self.now() + timedelta(seconds=_RETRY_SECONDS)
+        _LOG.error(
+            "%s: %s; trying again in %.0f s",
+            entry.name,
+            why,
+            _RETRY_SECONDS,
+            extra={"fields": {"pipeline": entry.name}},
+        )
 
     def _tick_entry(self, entry: Entry, now: datetime) -> None:
         if entry.running and entry.running.is_alive():

@@ -45,6 +45,7 @@ class Tools:
     connect: Callable[[str], Connection]
     pool: ThreadPoolExecutor
     observer: Observer
+    mask: Callable[[str], str]
 
 
 def sync(entities: tuple[Entity, ...], tools: Tools, limit: int | None = None) -> list[EntityReport]:
@@ -82,7 +83,7 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
     run, ledger, counts = tools.run, tools.ledger, report.counts
     closed = threading.Event()
     refused = _Refused(entity.name, ledger, counts)
-    delivery = Delivery(entity, tools.api, tools.caller, run, closed)
+    delivery = Delivery(entity, tools.api, tools.caller, run, closed, tools.mask)
     window = Window(tools.pool, tools.api.in_flight, delivery.deliver, lambda made: _log(made, ledger, counts))
 
     rows = source.pages(tools.connect(entity.connection), entity, run)
@@ -93,10 +94,11 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
         reject=refused,
         counts=counts,
         page_size=entity.page_size,
+        limit=limit,
     )
     shaped = shape.records(due, entity, reject=refused, counts=counts)
     try:
-        for batch in chunk.batches(shaped, entity, reject=refused, counts=counts, limit=limit):
+        for batch in chunk.batches(shaped, entity, reject=refused, counts=counts):
             for outcome in window.make_room():
                 _settle(outcome, tools, report)
             if closed.is_set() or run.cancelled.is_set():

@@ -207,7 +207,7 @@ def test_a_ledger_below_a_file_is_an_error_of_the_connection(tmp_path: Path) -> 
 def test_a_transaction_that_fails_leaves_nothing_and_the_connection_usable(tmp_path: Path) -> None:
     connection = open_ledger("log", "sqlite:///log.db", tmp_path, create=True)
     connection.execute(Statement("CREATE TABLE T (Id INT PRIMARY KEY)", ()))
-    with pytest.raises(DatabaseError, match="UNIQUE"), connection.transaction():  # noqa: PT012 - two statements are the point
+    with pytest.raises(DatabaseError, match="UNIQUE"), connection.transaction():  # noqa: PT012
         connection.execute(Statement("INSERT INTO T SELECT 1 UNION ALL SELECT 3", ()))
         connection.execute(Statement("INSERT INTO T VALUES (?)", (1,)))
     with connection.transaction():

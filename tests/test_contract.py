@@ -230,9 +230,12 @@ def test_thousands_of_ids_are_tracked_found_and_forgotten(ledger: Ledger, count:
 
 
 AWKWARD = [
-    "1", "01", "1.0", "abc", "ABC", "Abc", "Ünïcode", "ünïcode", "straße", "strasse", "x'y", 'x"y', "back\\slash", "a;b--",
-    "{brace}", "?", "%", "_", "\N{GRINNING FACE}", "\N{GRINNING FACE}\N{THUMBS UP SIGN}", "tab\tbed", "line\nfeed", " leading",
-    '["10001","d005"]', '["10001","D005"]', '["a\\"b","c"]', "null", "true", "0x00ff", "e\N{COMBINING ACUTE ACCENT}", "é",
+    "1", "01", "1.0", "abc", "ABC", "Abc", "Ünïcode", "ünïcode", "straße", "strasse",
+    "x'y", 'x"y', "back\\slash", "a;b--",
+    "{brace}", "?", "%", "_", "\N{GRINNING FACE}", "\N{GRINNING FACE}\N{THUMBS UP SIGN}", "tab\tbed",
+    "line\nfeed", " leading",
+    '["10001","d005"]', '["10001","D005"]', '["a\\"b","c"]', "null", "true", "0x00ff",
+    "e\N{COMBINING ACUTE ACCENT}", "é",
     "x" * 99, "x" * 100, "x" * 101, "x" * 127, "x" * 128, "x" * 255, "é" * 128, "\N{GRINNING FACE}" * 255,
     "2026-01-02T03:04:05",
 ]  # fmt: skip

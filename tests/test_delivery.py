@@ -611,13 +611,23 @@ def test_a_log_row_is_exactly_as_the_replaced_job_has_it(project: Project, api: 
     report = project.run()
     after = datetime.now(UTC).replace(tzinfo=None)
     columns = [row[1] for row in project.ledger("PRAGMA table_info(SchedulerLog)")]
-    assert (
-        columns
-        == (
-            "ID ApplicationName LogID LogCategory Activity ApplicationModule IPHostName Status AdditionalInformation CreatedBy "
-            "CreatedOn ModifiedBy ModifiedOn RowStatus ExceptionMessage"
-        ).split()
-    )
+    assert columns == [
+        "ID",
+        "ApplicationName",
+        "LogID",
+        "LogCategory",
+        "Activity",
+        "ApplicationModule",
+        "IPHostName",
+        "Status",
+        "AdditionalInformation",
+        "CreatedBy",
+        "CreatedOn",
+        "ModifiedBy",
+        "ModifiedOn",
+        "RowStatus",
+        "ExceptionMessage",
+    ]
     rows = [dict(zip(columns, row, strict=True)) for row in project.ledger("SELECT * FROM SchedulerLog ORDER BY rowid")]
     assert len(rows) == 2
     assert len({row["ID"] for row in rows}) == 2

@@ -1,4 +1,4 @@
-"""The shipped pipelines/sync.yaml as a process over PostgreSQL, MariaDB and SQLite: what arrives is what the contracts say."""
+"""The shipped pipelines/sync.yaml as a process over PostgreSQL, MariaDB and SQLite: the contracts arrive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ SPEC = ROOT / "pipelines" / "sync.yaml"
 TYPES: dict[str, dict[Any, str]] = {
     "sqlite": dict(hr.SQLITE_TYPES),
     "postgresql": {
-        "guid": "UUID", "text": "TEXT", "int": "INTEGER", "bool": "BOOLEAN", "decimal": "NUMERIC(9,4)", "datetime": "TIMESTAMP",
+        "guid": "UUID", "text": "TEXT", "int": "INTEGER", "bool": "BOOLEAN", "decimal": "NUMERIC(9,4)",
+        "datetime": "TIMESTAMP",
     },
     "mysql": {
         "guid": "CHAR(36)", "text": "VARCHAR(200)", "int": "INT", "bool": "BOOLEAN", "decimal": "DECIMAL(9,4)",

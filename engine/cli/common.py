@@ -12,6 +12,7 @@ import click
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from engine.cli import masks
 from engine.errors import SpecError
@@ -64,13 +65,13 @@ def problem_json(problem: Any) -> dict[str, Any]:
     """One problem as JSON."""
     return {
         "file": problem.file, "line": problem.line, "column": problem.column,
-        "message": problem.message, "severity": problem.severity,
+        "message": problem.message,
     }  # fmt: skip
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2).decode())
+    """One JSON document on stdout, in UTF-8 whatever the console."""
+    click.echo(orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2))
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -86,8 +87,17 @@ def table(columns: list[tuple[str, str]], rows: list[list[str]]) -> Table:
     for title, justify in columns:
         made.add_column(title, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
     for row in rows:
-        made.add_row(*row)
+        # Text, not markup: a name may hold brackets.
+        made.add_row(*map(Text, row))
     return made
+
+
+def print_table(columns: list[tuple[str, str]], rows: list[list[str]]) -> None:
+    """Print a table whole: where the terminal is narrower, it wraps lines, and nothing is cut."""
+    made, shown = table(columns, rows), console()
+    natural = shown.measure(made, options=shown.options.update(width=10_000)).maximum
+    shown.width = max(shown.width, natural)
+    shown.print(made)
 
 
 def log_setup(log_format: str, *, quiet: bool) -> logs.Formatter:

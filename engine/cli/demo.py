@@ -98,15 +98,13 @@ def _show_received(server: Receiver) -> None:
         for path, tally in received.items()
     ]
     click.echo("\nWhat the API received:")
-    common.console().print(
-        common.table(
-            [
-                ("Path", "left"),
-                ("Calls", "right"),
-                ("Records", "right"),
-                ("Distinct IDs", "right"),
-                ("Doubled", "right"),
-            ],
-            rows,
-        )
+    common.print_table(
+        [
+            ("Path", "left"),
+            ("Calls", "right"),
+            ("Records", "right"),
+            ("Distinct IDs", "right"),
+            ("Doubled", "right"),
+        ],
+        rows,
     )

@@ -58,27 +58,27 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
 def _masked_json(made: EntityPlan) -> dict[str, object]:
     document = made.as_json()
     for request in document["requests"]:
+        request["url"] = masked(request["url"])
         request["headers"] = {name: masked(value) for name, value in request["headers"].items()}
     document["error"] = masked(made.error) if made.error else None
     return document
 
 
 def _show(plans: list[EntityPlan]) -> None:
-    console = common.console()
     titles = ["In source", "Tracked", "In doubt", "Due", "Batches", "To reject", "No ID", "ID twice"]
     rows = []
     for made in plans:
         document = made.as_json()
         numbers = ("in_source", "tracked", "in_doubt", "due", "batches", "rejected", "without_id", "repeated_ids")
         rows.append([made.name, *[f"{document[name]:,}" for name in numbers]])
-    console.print(common.table([("Entity", "left"), *[(title, "right") for title in titles]], rows))
+    common.print_table([("Entity", "left"), *[(title, "right") for title in titles]], rows)
     for made in plans:
         if made.error:
             click.echo(f"{made.name}: {masked(made.error)}")
         for reason, count in made.reasons.items():
             click.echo(f"{made.name}: {count:,} to reject: {masked(reason)}")
         for request in made.requests:
-            click.echo(f"\n{request.method} {request.url}")
+            click.echo(f"\n{request.method} {masked(request.url)}")
             for name, value in request.headers.items():
                 click.echo(f"{name}: {masked(value)}")
             click.echo(f"\n{request.body.decode()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from engine.app import RunReport
 from engine.cli import common
 from engine.errors import SpecError
 from engine.observe.progress import Lines, Live
+from engine.stages.counts import Counts
 
 EPILOG = """\b
 Examples:
@@ -41,6 +43,11 @@ def run(spec: Path, entities: tuple[str, ...], limit: int | None, format_: str, 
             report = app.run_pipeline(loaded, observer, names=entities, limit=limit, cancelled=cancelled)
         except SpecError as failure:
             common.leave_with_problems(failure, format_)
+        except Exception as bug:
+            if format_ == "json" and loaded.pipeline:
+                report = RunReport("", loaded.pipeline.name, "error", f"a bug: {type(bug).__name__}")
+                common.print_json(report.as_json())
+            raise
     if format_ == "json":
         common.print_json(report.as_json())
     else:
@@ -55,29 +62,33 @@ def show(report: RunReport) -> None:
         click.echo(f"error: {report.error}", err=True)
     if not report.entities:
         return
-    columns = [("Entity", "left"), *[(title, "right") for title in _COLUMNS], ("Time", "right")]
-    rows = []
-    for entity in report.entities:
-        counts = entity.counts
-        numbers = [
-            counts.read,
-            counts.excluded,
-            counts.due,
-            counts.accepted,
-            counts.rejected,
-            counts.failed,
-            counts.in_doubt,
-            counts.calls,
-        ]
-        rows.append([entity.name, *[f"{number:,}" for number in numbers], f"{entity.seconds:.1f} s"])
-    console.print(common.table(columns, rows))
+    titles = [
+        title for title in _COLUMNS if title not in _IF_ANY or any(_COLUMNS[title](e.counts) for e in report.entities)
+    ]
+    rows = [
+        [entity.name, *[f"{_COLUMNS[title](entity.counts):,}" for title in titles], f"{entity.seconds:.1f} s"]
+        for entity in report.entities
+    ]
+    common.print_table([("Entity", "left"), *[(title, "right") for title in titles], ("Time", "right")], rows)
     for entity in report.entities:
         if entity.error:
             console.print(f"{entity.name}: {entity.error}", markup=False, soft_wrap=True)
     console.print(verdict(report), markup=False, soft_wrap=True)
 
 
-_COLUMNS = ["In source", "Sent before", "Due", "Delivered", "Rejected", "Failed", "In doubt", "Calls"]
+_COLUMNS: dict[str, Callable[[Counts], int]] = {
+    "In source": lambda counts: counts.read,
+    "Sent before": lambda counts: counts.excluded,
+    "Dropped": lambda counts: counts.dropped,
+    "Due": lambda counts: counts.due,
+    "Delivered": lambda counts: counts.accepted,
+    "Rejected": lambda counts: counts.rejected,
+    "Failed": lambda counts: counts.failed,
+    "In doubt": lambda counts: counts.in_doubt,
+    "Calls": lambda counts: counts.calls,
+}
+_IF_ANY = {"Dropped", "Rejected", "Failed", "In doubt"}
+"""Columns that are worth their width only when there is something in them."""
 
 
 def verdict(report: RunReport) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import click
@@ -42,9 +42,7 @@ def schedule(specs: tuple[Path, ...], coming: int | None, format_: str, log_form
         masks.remember(spec.secrets.mask)
     if coming:
         now = utc_now()
-        merged = heapq.merge(
-            *[((due, entry.name) for due in islice(due_times(entry.plan, now), coming)) for entry in made]
-        )
+        merged = heapq.merge(*[zip(islice(due_times(entry.plan, now), coming), repeat(entry.name)) for entry in made])
         times = [{"due": due.isoformat(timespec="seconds"), "pipeline": name} for due, name in islice(merged, coming)]
         if format_ == "json":
             common.print_json(times)

@@ -79,7 +79,7 @@ def _show(pipeline: str, runs: list[Run], standings: dict[str, Standing]) -> Non
             ("Delivered", "right"),
             ("Run", "left"),
         ]
-        console.print(common.table(columns, rows))
+        common.print_table(columns, rows)
     click.echo()
     rows = [
         [name, f"{s.tracked:,}", _time(s.last_tracked), f"{s.rejected:,}", _time(s.last_rejected)]
@@ -92,7 +92,7 @@ def _show(pipeline: str, runs: list[Run], standings: dict[str, Standing]) -> Non
         ("Rejected", "right"),
         ("Last rejection (UTC)", "left"),
     ]
-    console.print(common.table(columns, rows))
+    common.print_table(columns, rows)
 
 
 def _totals(summary: dict[str, Any] | None) -> list[str]:

@@ -77,7 +77,7 @@ def _print(problems: list[Problem], format_: str, specs: int) -> None:
             {"file": p.file, "line": p.line, "column": p.column, "message": p.message, "severity": p.severity}
             for p in problems
         ]
-        click.echo(orjson.dumps({"problems": rows}, option=orjson.OPT_INDENT_2).decode())
+        click.echo(orjson.dumps({"problems": rows}, option=orjson.OPT_INDENT_2))
         return
     for problem in problems:
         click.echo(_annotation(problem) if format_ == "github" else str(problem))

@@ -33,8 +33,14 @@ class _Header(AuthBase):
 class ClientCredentials(AuthBase):
     """A token shared by all threads, fetched when first needed and again before it ends. RFC 6749 section 4.4."""
 
-    def __init__(self, settings: OAuth2, prepare: Callable[[requests.Session], None], timeout: float) -> None:
-        self._settings, self._prepare, self._timeout = settings, prepare, timeout
+    def __init__(
+        self,
+        settings: OAuth2,
+        prepare: Callable[[requests.Session], None],
+        timeout: float,
+        learned: Callable[[str], None],
+    ) -> None:
+        self._settings, self._prepare, self._timeout, self._learned = settings, prepare, timeout, learned
         self._lock = threading.Lock()
         self._token: str | None = None
         self._ends = 0.0
@@ -69,11 +75,12 @@ class ClientCredentials(AuthBase):
             except (OAuth2Error, requests.RequestException, ValueError) as failure:
                 raise TokenRefused(f"no token from {settings.token_url}: {failure}") from failure
         self._token = str(token["access_token"])
+        self._learned(self._token)
         # RFC 6749 section 5.1: without expires_in the server says its lifetime elsewhere; an hour is the usual one.
         self._ends = time.monotonic() + float(token.get("expires_in") or 3600)
 
 
-def build(api: Api, prepare: Callable[[requests.Session], None]) -> AuthBase | None:
+def build(api: Api, prepare: Callable[[requests.Session], None], learned: Callable[[str], None]) -> AuthBase | None:
     """The authentication that the spec asks for. `prepare` sets TLS and proxy on the session that fetches tokens."""
     match api.auth:
         case BearerAuth(token):
@@ -83,5 +90,5 @@ def build(api: Api, prepare: Callable[[requests.Session], None]) -> AuthBase | N
         case HeaderAuth(name, value):
             return _Header(name, value)
         case OAuth2():
-            return ClientCredentials(api.auth, prepare, api.timeout)
+            return ClientCredentials(api.auth, prepare, api.timeout, learned)
     return None

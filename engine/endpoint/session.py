@@ -7,7 +7,7 @@ import http.client
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import requests
@@ -44,11 +44,12 @@ class NoAnswer:
 class Caller:
     """Calls one API. Safe for threads: each has its own session and connections. Close it to give them back."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, learned: Callable[[str], None] = lambda _secret: None) -> None:
+        """`learned` hears of every token that is fetched, so that it can be masked."""
         self._api = api
         self._sessions: list[requests.Session] = []
         self._own = threading.local()
-        self._auth = auth.build(api, self._prepare)
+        self._auth = auth.build(api, self._prepare, learned)
 
     def url(self, endpoint: str) -> str:
         """`base_url` and the endpoint joined: `http://h/api` and `/users` are `http://h/api/users`."""
@@ -69,8 +70,14 @@ class Caller:
         return headers
 
     def prepared(self, method: str, url: str, payload: bytes, key: str | None) -> requests.PreparedRequest:
-        """The request as it would be sent, for people to look at."""
-        return requests.Request(method, url, headers=self.headers(key), data=payload).prepare()
+        """The request as it would be sent, for people to look at; a token that would be fetched stands as `***`."""
+        body = gzip.compress(payload, mtime=0) if self._api.gzip else payload
+        headers = self.headers(key)
+        if isinstance(self._auth, auth.ClientCredentials):
+            return requests.Request(
+                method, url, headers={**headers, "Authorization": "Bearer ***"}, data=body
+            ).prepare()
+        return requests.Request(method, url, headers=headers, data=body, auth=self._auth).prepare()
 
     def call(self, method: str, url: str, payload: bytes, key: str) -> Answer | NoAnswer:
         """One attempt. Never raises for what the network or the API does."""

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
@@ -40,7 +41,7 @@ class Live:
 
     def entity_started(self, name: str) -> None:
         """A bar without an end yet."""
-        self._tasks[name] = self._bars.add_task(name.ljust(16), total=None, text="reading")
+        self._tasks[name] = self._bars.add_task(escape(name.ljust(16)), total=None, text="reading")
 
     def progress(self, name: str, counts: Progress) -> None:
         """Move the bar."""
@@ -88,7 +89,8 @@ class Lines:
                 "%s: %s; %s", name, _words(counts), error, extra={"fields": {**_fields(name, counts), "error": error}}
             )
         else:
-            _LOG.info("%s: done, %s", name, _words(counts), extra={"fields": _fields(name, counts)})
+            words = _words(counts) if counts.due else f"nothing new, {counts.excluded:,} delivered before"
+            _LOG.info("%s: done, %s", name, words, extra={"fields": _fields(name, counts)})
 
 
 def _words(counts: Progress) -> str:

@@ -21,13 +21,13 @@ _KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer":
 _SECRET_PLACES = (("connections",), ("api", "auth"), ("api", "headers"), ("api", "proxy"))
 
 
-def _pattern(validator: Any, pattern: str, instance: Any, part: Any) -> Iterator[ValidationError]:
+def _pattern(validator: Any, pattern: str, instance: Any, _part: Any) -> Iterator[ValidationError]:
     """`$` means the end of the text, as in JSON Schema's dialect; Python's also matches before a last line break."""
     if validator.is_type(instance, "string") and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-_Validator = validators.extend(Draft202012Validator, {"pattern": _pattern})
+_Validator: Any = validators.extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -56,7 +56,8 @@ def check(document: Document, found: Interpolated) -> list[Problem]:
     """All violations of the schema. Numbers and booleans that came as text from a variable are converted in place."""
     errors = list(_validator().iter_errors(found.data))
     # Every error is looked at: each may stand for another variable.
-    if any([_convert(error, found) for error in errors]) | _convert_booleans(found):
+    converted = [_convert(error, found) for error in errors]
+    if _convert_booleans(found) or any(converted):
         errors = list(_validator().iter_errors(found.data))
     problems: dict[Problem, None] = {}
     for error in errors:
@@ -69,7 +70,8 @@ def _convert_booleans(found: Interpolated) -> bool:
     """`${VERIFY}` with true or false, where the schema allows text as well: the word is meant."""
     changed = False
     for place in found.places:
-        holder, value = None, found.data
+        holder: Any = None
+        value = found.data
         for step in place:
             holder, value = value, value[step]
         if value in ("true", "false") and "boolean" in _subschema(place).get("type", ()):

@@ -190,7 +190,8 @@ class _Builder:
         return resolve(event.value)
 
     def _check_tag(self, event: yaml.Event) -> None:
-        kind = {yaml.SequenceStartEvent: "seq", yaml.MappingStartEvent: "map"}.get(type(event), "str")
+        sequence = isinstance(event, yaml.SequenceStartEvent)
+        kind = "seq" if sequence else "map" if isinstance(event, yaml.MappingStartEvent) else "str"
         if getattr(event, "tag", None) not in (None, "!", f"tag:yaml.org,2002:{kind}"):
             self.problems.append(
                 self._problem(event, "unknown tag; write the plain value (a text that begins with ! stands in quotes)")

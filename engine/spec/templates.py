@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError, meta, nodes
-from jinja2.exceptions import SecurityError
 from sqlparse import lexer
 from sqlparse import tokens as kinds
 
@@ -29,6 +28,7 @@ _OFFSET = (
 )
 _NO_ORDER = "has no ORDER BY on the ID ({id}): pages go by key; extend page.sql.j2, or end with ORDER BY {id}"
 _INNER_ORDER = "has ORDER BY or a limit of its own inside the query block; leave it out: the engine orders by the ID and limits the page"
+_TOO_LARGE = (RecursionError, ValueError, OverflowError, MemoryError)
 _NO_PAGING = (
     "does not use {names}: it would read the same page for ever; extend page.sql.j2, or page with `after` and `limit`"
 )
@@ -89,13 +89,12 @@ class Check:
         try:
             tree = found.environment.parse(source, name, file)
             found.environment.from_string(source)
+        except _TOO_LARGE as failure:
+            yield self._at(source, file, offset, None, None, f"template: cannot be compiled: {type(failure).__name__}")
+            return
         except TemplateSyntaxError as failure:
-            message = f"template: {failure.message}"
-            unknown = re.search(r"No (filter|test) named '([^']*)'", failure.message or "")
-            if unknown:
-                known = found.environment.filters if unknown[1] == "filter" else found.environment.tests
-                message = f"template: unknown {unknown[1]} {unknown[2]!r}{did_you_mean(unknown[2], known)}"
-            yield self._at(source, file, offset, failure.lineno, unknown[2] if unknown else None, message)
+            unknown, message = _explain(found, failure)
+            yield self._at(source, file, offset, failure.lineno, unknown, message)
             return
         undefined = sorted(meta.find_undeclared_variables(tree) - PAGE_VARIABLES - set(found.environment.globals))
         for variable in undefined:
@@ -114,13 +113,13 @@ class Check:
     def _rendered(self, found: Templates, source: str, file: str, offset: int, name: str | None) -> Iterator[Problem]:
         try:
             first, second = (self._render(found, source, name, after) for after in (None, tuple("0" for _ in self.key)))
-        except (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError) as failure:
-            missing = str(failure.name) if isinstance(failure, TemplateNotFound) else None
-            text = f"there is no template {missing!r} to extend or include" if missing else str(failure)
-            yield self._at(source, file, offset, _line_of(failure, name, file), missing, f"template: {text}")
+            chain, used = _chain(found, source), _used(found, source)
+        except (TemplateError, TypeError, ArithmeticError, LookupError, *_TOO_LARGE) as failure:
+            word, message = _explain(found, failure)
+            yield self._at(source, file, offset, _line_of(failure, name, file), word, message)
             return
-        own = PAGE not in _chain(found, source)
-        for word, message in _paging(first, second, own, self.key, source):
+        own = PAGE not in chain
+        for word, message in _paging(first, second, own, self.key, used):
             yield self._at(source, file, offset, None, word, message)
 
     def _render(self, found: Templates, source: str, name: str | None, after: tuple[Any, ...] | None) -> Statement:
@@ -136,23 +135,47 @@ class Check:
         pattern = re.compile(rf"(?<!\w){re.escape(word)}" if word else r"$^", re.IGNORECASE)
         if line is None:
             line = next((number for number, text in enumerate(lines, 1) if pattern.search(text)), 1)
-        match = pattern.search(lines[min(line, len(lines)) - 1])
-        return Problem(file, max(line + offset, 1), match.start() + 1 if match else 1, message)
+        line = max(line + offset, 1)
+        shown = self.document.lines if file == self.document.file else lines
+        # A query that begins on the line of its key is looked up behind the key.
+        start = (
+            self.document.values[self.place][1] - 1
+            if shown is not lines and line == self.document.values[self.place][0]
+            else 0
+        )
+        match = pattern.search(shown[line - 1], start) if line <= len(shown) else None
+        return Problem(file, line, match.start() + 1 if match else start + 1, message)
+
+
+def _explain(found: Templates, failure: Exception) -> tuple[str | None, str]:
+    """The word of the template that is wrong, if there is one, and what to say."""
+    unknown = re.search(r"No (filter|test) named '([^']*)'", str(failure))
+    if unknown:
+        known = found.environment.filters if unknown[1] == "filter" else found.environment.tests
+        return unknown[2], f"template: unknown {unknown[1]} {unknown[2]!r}{did_you_mean(unknown[2], known)}"
+    if isinstance(failure, TemplateNotFound):
+        return str(failure.name), f"template: there is no template {failure.name!r} to extend or include"
+    if isinstance(failure, RecursionError):
+        return None, "template: it extends, includes or calls itself without end"
+    return None, f"template: {failure}"
 
 
 def _paging(
-    first: Statement, second: Statement, own: bool, key: tuple[str, ...], source: str
+    first: Statement, second: Statement, own: bool, key: tuple[str, ...], used: set[str]
 ) -> Iterator[tuple[str | None, str]]:
     """Why the rendered pages do not go by key, each with the word that shows it."""
     id_ = ", ".join(key)
-    if any(_offsets(statement.text) for statement in (first, second)):
-        yield ("OFFSET" if re.search(r"\boffset\b", source, re.IGNORECASE) else "LIMIT"), _OFFSET.format(id=id_)
-        return
+    for statement in (first, second):
+        word = _offset(_words(statement.text))
+        if word:
+            yield word, _OFFSET.format(id=id_)
+            return
     if not own:
-        if any(_at_depth(first.text, 1, word) for word in ("ORDER BY", "LIMIT")):
-            yield "ORDER", _INNER_ORDER
+        inside = [word for word in _wrapped(_words(first.text)) if word in ("ORDER BY", "LIMIT")]
+        if inside:
+            yield inside[0].split()[0], _INNER_ORDER
         return
-    unused = [name for name in ("after", "limit") if not re.search(rf"\b{name}\b", source)]
+    unused = [name for name in ("after", "limit") if name not in used]
     if not _ordered_by(first.text, key):
         yield "ORDER", _NO_ORDER.format(id=id_)
     elif unused:
@@ -172,14 +195,39 @@ def _words(text: str) -> list[tuple[int, str]]:
     return words
 
 
-def _offsets(text: str) -> bool:
-    words = [word for _, word in _words(text)] + ["", ""]
-    after_offset = any(word == "OFFSET" and words[index + 1] != "0" for index, word in enumerate(words[:-2]))
-    return after_offset or any(word == "LIMIT" and words[index + 2] == "," for index, word in enumerate(words[:-2]))
+def _offset(words: list[tuple[int, str]]) -> str | None:
+    """OFFSET, or LIMIT with two numbers, where a statement pages by it; a column may be called Offset."""
+    texts = ["", *(word for _, word in words), "", ""]
+    for index, word in enumerate(texts[:-2]):
+        number = texts[index + 1].isdigit() or texts[index + 1] in ("?", "(")
+        if word == "OFFSET" and number and texts[index + 1] != "0" and texts[index - 1] not in (",", ".", "SELECT"):
+            return "OFFSET"
+        if word == "LIMIT" and number and texts[index + 2] == ",":
+            return "LIMIT"
+    return None
 
 
-def _at_depth(text: str, depth: int, wanted: str) -> bool:
-    return any(level == depth and word == wanted for level, word in _words(text))
+def _wrapped(words: list[tuple[int, str]]) -> list[str]:
+    """The outermost words of the query that page.sql.j2 wraps: between the parentheses that close before AS page_."""
+    ends = [
+        index
+        for index in range(len(words) - 2)
+        if words[index] == (0, ")") and words[index + 1][1] == "AS" and words[index + 2][1] == "PAGE_"
+    ]
+    if not ends:
+        return []
+    begin = max(index for index in range(ends[0]) if words[index] == (0, "("))
+    return [word for depth, word in words[begin + 1 : ends[0]] if depth == 1]
+
+
+def _used(found: Templates, source: str) -> set[str]:
+    """The variables that a template, or one it includes or extends, takes from the engine."""
+    sources = [source, *(_source(found, name) for name in _chain(found, source))]
+    return {name for text in sources for name in meta.find_undeclared_variables(found.environment.parse(text))}
+
+
+def _source(found: Templates, name: str) -> str:
+    return found.environment.loader.get_source(found.environment, name)[0]  # type: ignore[union-attr]
 
 
 def _ordered_by(text: str, key: tuple[str, ...]) -> bool:
@@ -195,15 +243,18 @@ def _ordered_by(text: str, key: tuple[str, ...]) -> bool:
     return columns[: len(key)] == [name.upper() for name in key]
 
 
-def _chain(found: Templates, source: str) -> set[str]:
-    """The templates that a source extends, directly or through others."""
-    names: set[str] = set()
+def _chain(found: Templates, source: str) -> list[str]:
+    """The templates that a source extends or includes by name, directly or through others."""
+    names: list[str] = []
     pending = [source]
     while pending:
-        for node in found.environment.parse(pending.pop()).find_all(nodes.Extends):
-            if isinstance(node.template, nodes.Const) and node.template.value not in names:
-                names.add(node.template.value)
-                pending.append(found.environment.loader.get_source(found.environment, node.template.value)[0])  # type: ignore[union-attr]
+        tree = found.environment.parse(pending.pop())
+        extended = [node.template for node in tree.find_all(nodes.Extends)]
+        included = [node.template for node in tree.find_all(nodes.Include) if not node.ignore_missing]
+        for template in [*extended, *included]:
+            if isinstance(template, nodes.Const) and template.value not in names:
+                names.append(template.value)
+                pending.append(_source(found, template.value))
     return names
 
 

@@ -17,10 +17,8 @@ from engine.stages.exclude import Reject
 _WIDEST = 2**63 - 1
 
 
-def batches(
-    shaped: Any, entity: Entity, *, reject: Reject, counts: Counts | None = None, limit: int | None = None
-) -> Iterator[Batch]:
-    """Batches of `entity.batch_size` records from a petl table with an origin column, `limit` due records at most.
+def batches(shaped: Any, entity: Entity, *, reject: Reject, counts: Counts | None = None) -> Iterator[Batch]:
+    """Batches of `entity.batch_size` records from a petl table with an origin column.
 
     A record that JSON cannot hold goes to `reject`. When reading fails, what was read before is given first.
     """
@@ -31,14 +29,11 @@ def batches(
     parts: list[bytes] = []
     failure: SyncLedgerError | None = None
     try:
-        while limit is None or counts.due < limit:
-            row = next(rows, None)
-            if row is None:
-                break
+        for row in rows:
             origin = row[0]
             try:
                 part = encode(dict(zip(names, row[1:], strict=True)))
-            except TypeError as refused:
+            except (TypeError, ValueError, RecursionError) as refused:
                 reject(Rejection(origin.id, f"the record cannot be written as JSON: {refused}"))
                 continue
             counts.due += 1
@@ -64,12 +59,11 @@ def batch(entity: Entity, ids: list[str], parts: list[bytes]) -> Batch:
 
 
 def encode(record: dict[str, Any]) -> bytes:
-    """A record as JSON. Decimals and integers of any size keep every digit. Raises `TypeError`."""
+    """A record as JSON. Decimals and integers of any size keep every digit. Raises `TypeError` or `ValueError`."""
     try:
         return orjson.dumps(record, default=_exact)
     except TypeError:
-        widened = {name: _exact(value) if _too_wide(value) else value for name, value in record.items()}
-        return orjson.dumps(widened, default=_exact)
+        return orjson.dumps(_widened(record), default=_exact)
 
 
 def _exact(value: Any) -> orjson.Fragment:
@@ -78,5 +72,10 @@ def _exact(value: Any) -> orjson.Fragment:
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 
-def _too_wide(value: Any) -> bool:
-    return isinstance(value, int) and not -_WIDEST <= value <= _WIDEST
+def _widened(value: Any) -> Any:
+    """The value with every integer beyond 64 bits written out: orjson takes none."""
+    if isinstance(value, dict):
+        return {key: _widened(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_widened(inner) for inner in value]
+    return _exact(value) if isinstance(value, int) and not -_WIDEST <= value <= _WIDEST else value

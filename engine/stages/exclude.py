@@ -8,6 +8,7 @@ from typing import Any
 
 from petl.util.base import Table
 
+from engine.errors import EntityError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Rejection
 from engine.stages.counts import Counts
@@ -21,19 +22,34 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
     """A petl table of the rows that are not tracked, each headed by its `Origin`."""
 
     def __init__(
-        self, rows: Any, key: Sequence[str], lookup: Lookup, reject: Reject, counts: Counts, page_size: int
+        self,
+        rows: Any,
+        key: Sequence[str],
+        lookup: Lookup,
+        reject: Reject,
+        counts: Counts,
+        page_size: int,
+        limit: int | None,
     ) -> None:
         self._rows, self._key, self._lookup = rows, key, lookup
-        self._reject, self._counts, self._page_size = reject, counts, page_size
+        self._reject, self._counts, self._page_size, self._limit = reject, counts, page_size, limit
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         rows = iter(self._rows)
         header = tuple(next(rows))
         yield (ORIGIN, *header)
+        missing = [name for name in self._key if name not in header]
+        if missing:
+            raise EntityError(f"the ID column {missing[0]!r} is not there; there are: {', '.join(map(str, header))}")
         positions = [header.index(name) for name in self._key]
         while page := list(islice(rows, self._page_size)):
             yield from self._page(page, positions)
+            if self._full():
+                return
             page.clear()
+
+    def _full(self) -> bool:
+        return self._limit is not None and self._counts.due >= self._limit
 
     def _page(self, page: list[Sequence[Any]], positions: list[int]) -> Iterator[Sequence[Any]]:
         """One page's due rows. Counts move as rows leave, so that a run that stops early still adds up."""
@@ -41,6 +57,8 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
         tracked = self._lookup([id_ for id_ in ids if isinstance(id_, str)])
         counts, seen = self._counts, set()
         for id_, row in zip(ids, page, strict=True):
+            if self._full():
+                return
             counts.read += 1
             if not isinstance(id_, str):
                 self._reject(id_)
@@ -61,12 +79,13 @@ def tracked(
     reject: Reject,
     counts: Counts | None = None,
     page_size: int = 10000,
+    limit: int | None = None,
 ) -> Due:
     """The rows of a petl table whose canonical ID `lookup` does not return. It is asked once per page.
 
-    Rows without a usable ID and repeated IDs of a page go to `reject`.
+    It stops when `counts.due`, which the stages after it move, has reached `limit`. Rows without a usable ID and repeated IDs of a page go to `reject`.
     """
-    return Due(rows, key, lookup, reject, counts or Counts(), page_size)
+    return Due(rows, key, lookup, reject, counts or Counts(), page_size, limit)
 
 
 def _identify(row: Sequence[Any], positions: list[int]) -> str | Rejection:

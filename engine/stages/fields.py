@@ -13,12 +13,17 @@ from uuid import UUID
 from engine.identity import is_guid
 from engine.model import FieldType
 
+_MOST_DIGITS = 1000
+
 
 class Broken(ValueError):
     """A value that does not fit its type; the text says which value and what was expected."""
 
     def __init__(self, value: Any, wanted: str) -> None:
-        shown = repr(value)
+        try:
+            shown = repr(value)
+        except (ValueError, RecursionError):
+            shown = f"a {type(value).__name__}"
         super().__init__(f"{shown if len(shown) <= 80 else shown[:77] + '...'} is not {wanted}")
 
 
@@ -43,8 +48,10 @@ def string(value: Any) -> str:
         raise Broken(value, "text")
     if isinstance(value, float) and not math.isfinite(value):
         raise Broken(value, "text")
-    if isinstance(value, (int, float, Decimal, UUID)):
-        return str(value)
+    if isinstance(value, Decimal):
+        return format(_bounded(value), "f")
+    if isinstance(value, (int, float, UUID)):
+        return _digits(value)
     if isinstance(value, (date, datetime, time)):
         return value.isoformat()
     raise Broken(value, "text")
@@ -55,10 +62,11 @@ def integer(value: Any) -> int:
     if isinstance(value, int):
         return int(value)
     try:
-        if isinstance(value, str):
-            value = Decimal(value.strip())
-        if isinstance(value, (float, Decimal)) and value == int(value):
-            return int(value)
+        number = Decimal(_plain(value)) if isinstance(value, str) else value
+        if isinstance(number, Decimal):
+            number = _bounded(number)
+        if isinstance(number, (float, Decimal)) and number == int(number):
+            return int(number)
     except (InvalidOperation, ValueError, OverflowError):
         pass
     raise Broken(value, "a whole number")
@@ -68,7 +76,9 @@ def floating(value: Any) -> float:
     """A finite number in double precision."""
     try:
         number = (
-            float(value) if isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool) else math.nan
+            float(_plain(value) if isinstance(value, str) else value)
+            if isinstance(value, (int, float, Decimal, str)) and not isinstance(value, bool)
+            else math.nan
         )
     except (ValueError, OverflowError):
         number = math.nan
@@ -85,14 +95,14 @@ def decimal(value: Any) -> Decimal:
         elif isinstance(value, float):
             number = Decimal(repr(value))
         elif isinstance(value, str):
-            number = Decimal(value.strip())
+            number = Decimal(_plain(value))
         else:
             raise Broken(value, "a finite number")
     except InvalidOperation:
         raise Broken(value, "a finite number") from None
     if not number.is_finite():
         raise Broken(value, "a finite number")
-    return number
+    return _bounded(number)
 
 
 def boolean(value: Any) -> bool:
@@ -118,11 +128,9 @@ def day(value: Any) -> str:
         text = value.strip()
         try:
             return date.fromisoformat(text).isoformat() if len(text) == 10 else day(datetime.fromisoformat(text))
-        except Broken:
-            raise
         except ValueError:
             pass
-    raise Broken(value, "a date (YYYY-MM-DD)")
+    raise Broken(value, "a date (YYYY-MM-DD, without a time of day)")
 
 
 def moment(value: Any) -> str:
@@ -154,7 +162,7 @@ def natural(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, Decimal)):
         if isinstance(value, Decimal) and not value.is_finite():
             raise Broken(value, "a finite number")
-        return value
+        return _bounded(value) if isinstance(value, Decimal) else value
     if isinstance(value, str):
         return _unicode(value)
     if isinstance(value, float):
@@ -172,6 +180,27 @@ def natural(value: Any) -> Any:
     if isinstance(value, dict):
         return {string(key): natural(inner) for key, inner in value.items()}
     raise Broken(value, f"a kind that JSON has a word for ({type(value).__name__})")
+
+
+def _plain(text: str) -> str:
+    """A number as databases write it; Python's own grouping (`1_000`) is none."""
+    if "_" in text:
+        raise Broken(text, "a number")
+    return text.strip()
+
+
+def _bounded(number: Decimal) -> Decimal:
+    """The number, if writing it out takes no more digits than any database holds."""
+    if number.is_finite() and abs(number.adjusted()) > _MOST_DIGITS:
+        raise Broken(number, f"a number of at most {_MOST_DIGITS} digits")
+    return number
+
+
+def _digits(value: Any) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        raise Broken("a very long integer", "text of reasonable length") from None
 
 
 def _unicode(text: str) -> str:

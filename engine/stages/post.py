@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -44,6 +44,7 @@ class Delivery:
     caller: Caller
     run: RunContext
     closed: threading.Event
+    mask: Callable[[str], str] = field(default=lambda text: text)
 
     def deliver(self, batch: Batch, report: Report) -> Outcome:
         """Send a batch with one key and the same bytes in every attempt; `report` hears of each attempt.
@@ -89,7 +90,7 @@ class Delivery:
         status, retry = answer.status, self.api.retry
         if 200 <= status < 300:
             return Reply("answered", None, again=False, answer=answer)
-        reason = _describe(answer)
+        reason = _describe(answer, self.mask)
         if status == 401 and number == 1 and self.caller.renew():
             return Reply("failed", reason, again=True, wait=0.0)
         if status in _CLOSING:
@@ -149,7 +150,8 @@ def _last(replies: list[Reply]) -> Reply:
     return Reply(reply.kind, reply.reason, again=False, closes=reply.closes, answer=reply.answer)
 
 
-def _describe(answer: Answer) -> str:
+def _describe(answer: Answer, mask: Callable[[str], str]) -> str:
+    """The status and the beginning of the answer; masked before it is cut, or half a secret would be left."""
     try:
         phrase = f" {HTTPStatus(answer.status).phrase}"
     except ValueError:
@@ -157,5 +159,5 @@ def _describe(answer: Answer) -> str:
     where = (
         f" to {answer.headers.get('Location')}" if 300 <= answer.status < 400 and answer.headers.get("Location") else ""
     )
-    text = " ".join(answer.body[:600].decode("utf-8", "replace").split())
+    text = " ".join(mask(answer.body[:65536].decode("utf-8", "replace")).split())
     return f"HTTP {answer.status}{phrase}{where}{': ' + text[:300] if text else ''}"

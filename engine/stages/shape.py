@@ -19,11 +19,12 @@ from engine.stages.origin import ORIGIN
 class Records(Table):  # type: ignore[misc]  # petl has no types
     """A petl table with the origin and exactly the fields of the contract, in order, converted."""
 
-    def __init__(self, rows: Any, entity: Entity, reject: Reject) -> None:
-        self._rows, self._entity, self._reject = rows, entity, reject
+    def __init__(self, due: Any, entity: Entity, reject: Reject, counts: Counts) -> None:
+        self._due, self._entity, self._reject, self._counts = due, entity, reject, counts
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
-        rows = iter(self._rows)
+        # The header is asked for at every step; the rows below it are read once.
+        rows = iter(transform.apply(transform.Once(self._due), self._entity, self._counts))
         header = [str(name) for name in next(rows)]
         names, positions, converters = _contract(self._entity, header)
         yield (ORIGIN, *names)
@@ -34,7 +35,7 @@ class Records(Table):  # type: ignore[misc]  # petl has no types
                 try:
                     yield (origin, *[convert(row[at]) for convert, at in zip(converters, positions, strict=True)])
                     continue
-                except (ValueError, IndexError):
+                except (ValueError, IndexError, RecursionError):
                     origin.fail(_first_broken(row, names, positions, converters))
             self._reject(Rejection(origin.id, origin.failure))
 
@@ -44,7 +45,7 @@ def records(due: Any, entity: Entity, *, reject: Reject, counts: Counts | None =
 
     Iterating raises `EntityError` when a column that the spec names is not there.
     """
-    return Records(transform.apply(due, entity, counts or Counts()), entity, reject)
+    return Records(due, entity, reject, counts or Counts())
 
 
 def _contract(entity: Entity, header: list[str]) -> tuple[list[str], list[int], list[Callable[[Any], Any]]]:
@@ -85,4 +86,6 @@ def _first_broken(
             return f"field {name!r}: the row is too short"
         except ValueError as failure:
             return f"field {name!r}: {failure}"
+        except RecursionError:
+            return f"field {name!r}: the value is nested too deeply"
     raise AssertionError("a row that failed converts now")  # pragma: no cover - converters are pure

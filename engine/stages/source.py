@@ -57,9 +57,11 @@ def check_keys(connection: Connection, entity: Entity, run: RunContext) -> KeyCh
 
 
 def columns(connection: Connection, entity: Entity, run: RunContext) -> tuple[str, ...]:
-    """The columns of the entity's SQL, as the spec spells them, without reading rows."""
+    """The columns of the entity's SQL, as the spec spells them. Raises `SourceError`, also where an ID column is missing."""
     reader = _Reader(connection, entity, run)
-    return reader.spelled(reader.columns())
+    reported = reader.columns()
+    reader.key(reported)
+    return reader.spelled(reported)
 
 
 @dataclass(slots=True)

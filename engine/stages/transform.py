@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import petl
+from petl.util.base import Table
 
 from engine.errors import EntityError
 from engine.model import Entity, Operation
@@ -22,13 +24,25 @@ Step = Callable[[Any, Any], Any]
 def apply(table: Any, entity: Entity, counts: Counts) -> Any:
     """The table after every operation, in order. Raises `EntityError` for a column that is not there."""
     for operation in entity.transform:
-        header = list(petl.header(table))
         if operation.name == "select":
             table = _select(table, operation.argument, counts)
             continue
-        _require(entity, operation, header)
+        _require(entity, operation, list(petl.header(table)))
         table = _STEPS[operation.name](table, operation.argument)
+        _distinct(entity, operation, list(petl.header(table)))
     return table
+
+
+class Once(Table):  # type: ignore[misc]  # petl has no types
+    """A table whose header can be asked for again and again while its rows are read once."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = iter(rows)
+        self._header = next(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self._header
+        yield from self._rows
 
 
 def _rename(table: Any, names: dict[str, str]) -> Any:
@@ -37,7 +51,7 @@ def _rename(table: Any, names: dict[str, str]) -> Any:
 
 def _convert(table: Any, conversions: dict[str, Any]) -> Any:
     for column, wanted in conversions.items():
-        table = petl.convert(table, column, _conversion(column, wanted), pass_row=True)
+        table = petl.convert(table, column, _conversion(column, wanted), pass_row=True, failonerror=True)
     return table
 
 
@@ -82,7 +96,7 @@ def _move(table: Any, positions: dict[str, int]) -> Any:
 
 def _fill(table: Any, values: dict[str, Any]) -> Any:
     for column, value in values.items():
-        table = petl.replace(table, column, None, value)
+        table = petl.replace(table, column, None, value, failonerror=True)
     return table
 
 
@@ -96,7 +110,9 @@ def _split(table: Any, argument: dict[str, Any]) -> Any:
         return [*found, *[None] * (len(into) - len(found))]
 
     # petl's own `split` stops the whole table at a NULL; its `unpack` does the work on guarded parts.
-    split = petl.convert(table, column, _guarded(column, parts, failed=[None] * len(into)), pass_row=True)
+    split = petl.convert(
+        table, column, _guarded(column, parts, failed=[None] * len(into)), pass_row=True, failonerror=True
+    )
     return petl.unpack(split, column, into)
 
 
@@ -104,12 +120,12 @@ def _unpack_dict(table: Any, argument: dict[str, Any]) -> Any:
     column = argument["field"]
 
     def parse(value: Any, _: Any) -> dict[str, Any]:
-        found = json.loads(value) if isinstance(value, str) else value
+        found = json.loads(value, parse_float=Decimal) if isinstance(value, str) else value
         if found is not None and not isinstance(found, dict):
             raise ValueError("not a JSON object")
         return found or {}
 
-    parsed = petl.convert(table, column, _guarded(column, parse, failed={}), pass_row=True)
+    parsed = petl.convert(table, column, _guarded(column, parse, failed={}), pass_row=True, failonerror=True)
     return petl.unpackdict(parsed, column, keys=argument["keys"], missing=None)
 
 
@@ -124,7 +140,9 @@ def _conversion(column: str, wanted: Any) -> Any:
         # The keys of a map are as YAML reads them; a database may hold 1 where the map says '1'.
         by_text = {str(key): value for key, value in wanted.items()}
         return lambda value, _: (
-            wanted.get(value, by_text.get(str(value), value)) if isinstance(value, (str, int, float)) else value
+            wanted.get(value, by_text.get(str(value), value))
+            if isinstance(value, (str, int, float, Decimal))
+            else value
         )
     named = expressions.converter(wanted)
     if not isinstance(named, str):
@@ -145,8 +163,8 @@ def _guarded(column: str, work: Callable[[Any, Any], Any], *, failed: Any = None
             return failed
         try:
             return work(value, row)
-        except (ValueError, TypeError, RecursionError) as failure:
-            origin.fail(f"field {column!r}: {failure}")
+        except Exception as failure:  # noqa: BLE001 - whatever a filter raises is this record's failure and no other's
+            origin.fail(f"field {column!r}: {failure or type(failure).__name__}")
             return failed
 
     return guarded if with_value else lambda row: guarded(None, row)
@@ -158,6 +176,15 @@ def _from_record(evaluate: expressions.Expression) -> Callable[[Any, Any], Any]:
 
 def _record(row: Any) -> dict[str, Any]:
     return {name: value for name, value in zip(row.flds, row, strict=False) if name != ORIGIN}
+
+
+def _distinct(entity: Entity, operation: Operation, header: list[Any]) -> None:
+    double = next((name for index, name in enumerate(header) if name in header[:index]), None)
+    if double is not None:
+        raise EntityError(
+            f"entity {entity.name!r}: transform {operation.name!r} makes a second column {double!r}; "
+            "`convert` changes a column in place, `cut_out` removes one"
+        )
 
 
 def _require(entity: Entity, operation: Operation, header: list[Any]) -> None:
