@@ -63,6 +63,7 @@ def _cell(text: str) -> str:
 
 
 def write_reference() -> None:
+    """Put the table between its markers in README.md."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)

@@ -44,8 +44,10 @@ def canonical(value: Any) -> str:
 def canonical_key(values: Sequence[Any]) -> str:
     """Canonical text of a record's ID: of its one column, or a JSON array of texts for several."""
     text = canonical(values[0]) if len(values) == 1 else compose([canonical(value) for value in values])
-    if len(text) > MAX_LENGTH:
-        raise InvalidID(f"the ID has {len(text)} characters; the tracking table holds {MAX_LENGTH}")
+    # SQL Server counts UTF-16 units: an emoji is two.
+    length = len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
+    if length > MAX_LENGTH:
+        raise InvalidID(f"the ID has {length} characters; the tracking table holds {MAX_LENGTH}")
     return text
 
 

@@ -99,8 +99,12 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
     shaped = shape.records(due, entity, reject=refused, counts=counts)
     try:
         for batch in chunk.batches(shaped, entity, reject=refused, counts=counts):
-            for outcome in window.make_room():
-                _settle(outcome, tools, report)
+            try:
+                for outcome in window.make_room():
+                    _settle(outcome, tools, report)
+            except LedgerError:
+                counts.failed += len(batch.ids)
+                raise
             if closed.is_set() or run.cancelled.is_set():
                 counts.failed += len(batch.ids)
                 break

@@ -51,7 +51,10 @@ class Connection:
 
     def execute(self, statement: Statement) -> Rows:
         """Run a statement and fetch all of its rows. Raises `DatabaseError` with the database's own words."""
-        cursor = self.raw.cursor()
+        try:
+            cursor = self.raw.cursor()
+        except self.errors as failure:  # the connection is gone
+            raise _database_error(failure) from failure
         try:
             cursor.execute(statement.text, [self._parameter(value) for value in statement.parameters])
             return _fetch(cursor)

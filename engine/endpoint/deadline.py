@@ -17,18 +17,29 @@ class Call:
     """What is known of the call a thread is making: its socket, whether its request has left, whether time is up."""
 
     def __init__(self) -> None:
-        self.connection: HTTPConnection | None = None
         self.requesting = False
         self.sent = False
         self.expired = False
+        self._sock: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def watch(self, sock: socket.socket) -> None:
+        """Work goes on over this socket; kept here since http.client drops its own for answers without a length.
+
+        Raises `TimeoutError` when the time of the call is up already.
+        """
+        with self._lock:
+            self._sock = sock
+            if self.expired:
+                raise TimeoutError("the time of the call is up")
 
     def expire(self) -> None:
         """Break the connection off, whatever it is waiting for."""
-        self.expired = True
-        sock = self.connection.sock if self.connection else None
-        if sock is not None:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self.expired = True
+            if self._sock is not None:
+                with suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_RDWR)
 
 
 _current = threading.local()
@@ -50,31 +61,32 @@ def call(seconds: float) -> Iterator[Call]:
 
 
 class _Watched:
-    """Tells the current call of its connection, and when the first byte of a request leaves."""
+    """Tells the current call of its socket, and when the first byte of a request leaves."""
+
+    sock: Any
+    auto_open: Any
 
     def connect(self) -> None:
-        self._tell(requesting=None)
         super().connect()  # type: ignore[misc]
+        watched: Call | None = getattr(_current, "call", None)
+        if watched:
+            watched.watch(self.sock)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        self._tell(requesting=True)
+        watched: Call | None = getattr(_current, "call", None)
+        if watched:
+            watched.requesting = True
         super().request(*args, **kwargs)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         watched: Call | None = getattr(_current, "call", None)
-        # Connecting sends too (to a proxy); only a request that leaves over an open connection counts.
-        if self.sock is None and self.auto_open:  # type: ignore[attr-defined]
+        if self.sock is None and self.auto_open:
             self.connect()
+        # Connecting sends too (to a proxy); only a request that leaves over an open connection counts.
         if watched and watched.requesting:
+            watched.watch(self.sock)
             watched.sent = True
         super().send(data)  # type: ignore[misc]
-
-    def _tell(self, *, requesting: bool | None) -> None:
-        watched: Call | None = getattr(_current, "call", None)
-        if watched:
-            watched.connection = self  # type: ignore[assignment]
-            if requesting is not None:
-                watched.requesting = requesting
 
 
 class _HTTPConnection(_Watched, HTTPConnection):

@@ -171,6 +171,9 @@ def _reason(failure: BaseException) -> str:
         current = (
             inner if isinstance(inner, BaseException) else arguments[-1] if arguments else current.__cause__ or None
         )
+    refused = next((error for error in seen if isinstance(error, auth.TokenRefused)), None)
+    if refused:
+        return str(refused)
     text = str(seen[-1]) or type(seen[-1]).__name__
     text = re.sub(r"^<?[\w.]+\(?[^)]*\)?( at 0x[0-9a-f]+>)?: (?=Failed|\[)", "", text)
     text = re.sub(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|<[^>]*object at 0x[^>]*>:? ?", "", text).strip()

@@ -49,9 +49,16 @@ def _sort(results: Results, ids: Sequence[str], status: int, entries: list[Any])
         id_ = _id(results, entry)
         if id_ is None or id_ not in wanted or id_ in accepted or id_ in rejected:
             strange += 1
-        elif _search(results.accepted, entry) is True:
-            accepted[id_] = None
         else:
+            try:
+                verdict = jmespath.search(results.accepted, entry)
+            except JMESPathError:
+                # An answer that cannot be read as the spec says is no refusal: the record stays unknown.
+                strange += 1
+                continue
+            if verdict is True:
+                accepted[id_] = None
+                continue
             reason = _search(results.reason, entry) if results.reason else None
             rejected[id_] = Rejection(
                 id_, str(reason) if reason is not None else "refused by the API without a reason", status

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from engine.errors import SyncLedgerError
+from engine.errors import LedgerError, SyncLedgerError
 from engine.model import Batch, Entity, Rejection
 from engine.stages.counts import Counts
 from engine.stages.exclude import Reject
@@ -42,6 +42,10 @@ def batches(shaped: Any, entity: Entity, *, reject: Reject, counts: Counts | Non
             if len(ids) == entity.batch_size:
                 yield batch(entity, ids, parts)
                 ids, parts = [], []
+    except LedgerError:
+        # Nothing is sent that could not be tracked.
+        counts.failed += len(ids)
+        raise
     except SyncLedgerError as stopped:
         failure = stopped
     if ids:

@@ -138,7 +138,7 @@ def retry_after(answer: Answer, run: RunContext) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - run.now()).total_seconds())

@@ -139,7 +139,10 @@ class _Reader:
 
     def spelled(self, reported: Sequence[str]) -> tuple[str, ...]:
         """The reported names in the spec's spelling: PostgreSQL folds `NoReg` to `noreg`."""
+        # A derived table of SQLite calls the second `Name` `Name:1`.
+        plain = [re.sub(r":\d+$", "", name).casefold() for name in reported]
         folded = [name.casefold() for name in reported]
+        folded = [base if base in folded else name for base, name in zip(plain, folded, strict=True)]
         double = next((name for index, name in enumerate(reported) if folded[index] in folded[:index]), None)
         if double is not None:
             raise SourceError(
@@ -162,16 +165,24 @@ class _Reader:
         return tuple(reported[position] for position in positions), positions
 
     def last_key(self, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]) -> tuple[Any, ...]:
-        """The key that the next page comes after: the last one in the page that is not NULL."""
+        """The key that the next page comes after: the last usable one in the page."""
         for row in reversed(rows):
             values = tuple(row[position] for position in positions)
-            if None not in values:
+            if _usable(values):
                 return values
         if len(rows) < self.entity.page_size:
             return ()
         raise SourceError(
-            f"entity {self.entity.name!r}: a whole page of {len(rows)} rows has no ID (NULL); add `WHERE {self.entity.id[0]} IS NOT NULL` to its SQL"
+            f"entity {self.entity.name!r}: a whole page of {len(rows)} rows has no usable ID (NULL, or not Unicode); add `WHERE {self.entity.id[0]} IS NOT NULL` to its SQL"
         )
+
+
+def _usable(key: tuple[Any, ...]) -> bool:
+    """True for a key that a next page can come after: no NULL in it, and text that can be bound."""
+    try:
+        return None not in key and all(value.isascii() or value.encode() for value in key if isinstance(value, str))
+    except UnicodeEncodeError:
+        return False
 
 
 def _unseen(
@@ -181,7 +192,7 @@ def _unseen(
     again, after = seen.copy(), Counter[tuple[Any, ...]]()
     for row in rows:
         key = tuple(row[position] for position in positions)
-        if None not in key:
+        if _usable(key):
             after.clear()
         else:
             after[key] += 1
