@@ -16,7 +16,7 @@ from engine.context import RunContext
 from engine.db import connect, strings
 from engine.db.connect import Connection
 from engine.endpoint.session import Caller
-from engine.errors import ConnectionFailed, LedgerError, Problem, SpecError
+from engine.errors import ConnectionFailed, LeaseHeld, LedgerError, Problem, SpecError
 from engine.ledger.ledger import Ledger
 from engine.model import Entity, Pipeline
 from engine.observe.observer import Careful, Observer
@@ -40,9 +40,11 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """The gravest of: 130 cancelled, 4 a database failed, 1 something was not delivered, 0."""
+        """The gravest of: 130 cancelled, 3 refused, 4 a database failed, 1 something was not delivered, 0."""
         if self.status == "cancelled":
             return 130
+        if self.status == "refused":
+            return 3
         if any(entity.gravity == "database" for entity in self.entities) or (self.error and not self.entities):
             return 4
         return 0 if self.status == "delivered" else 1
@@ -74,6 +76,12 @@ class Connections:
             self._stack.callback(opened.close)
             self._opened[alias] = opened
         return self._opened[alias]
+
+    def another_ledger(self) -> Connection:
+        """One more connection to the ledger, for another thread, which closes it. Raises `ConnectionFailed`."""
+        pipeline = self.pipeline
+        alias = pipeline.ledger.connection
+        return connect.open_ledger(alias, pipeline.connections[alias], pipeline.root, create=True)
 
     def ledger(self, *, create: bool) -> Connection:
         """The ledger's connection. Raises `LedgerError`."""
@@ -133,16 +141,17 @@ def run_pipeline(
     began = time.monotonic()
     mask = loaded.secrets.mask
     try:
-        with connections(pipeline) as opened:
-            ledger = open_ledger(opened, run, loaded.secrets, create=True)
+        with connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
             run.last_success = ledger.last_success()
             ledger.started()
-            report.entities = _run_entities(pipeline, loaded.secrets, entities, opened, ledger, run, observer, limit)
+            report.entities = _run_entities(loaded, entities, opened, ledger, run, observer, limit)
             report.status = _status(report.entities, run)
             report.seconds = time.monotonic() - began
             for entity in report.entities:
                 entity.error = mask(entity.error) if entity.error else None
             ledger.ended(report.status, report.as_json())
+    except LeaseHeld as held:
+        report.status, report.error, report.holder = "refused", mask(str(held)), held.holder.as_json()
     except LedgerError as failure:
         report.error = mask(str(failure))
         report.status = "error"
@@ -152,9 +161,20 @@ def run_pipeline(
     return report
 
 
+@contextmanager
+def _held_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Iterator[Ledger]:
+    """The ledger with the pipeline's lease, kept by a heartbeat, given back at the end. Raises `LeaseHeld`."""
+    ledger = open_ledger(opened, run, secrets, create=True)
+    ledger.acquire(opened.pipeline.lease_expires)
+    try:
+        with ledger.heartbeat(opened.another_ledger):
+            yield ledger
+    finally:
+        ledger.release()
+
+
 def _run_entities(
-    pipeline: Pipeline,
-    secrets: Secrets,
+    loaded: Loaded,
     entities: tuple[Entity, ...],
     opened: Connections,
     ledger: Ledger,
@@ -162,10 +182,22 @@ def _run_entities(
     observer: Observer,
     limit: int | None,
 ) -> list[EntityReport]:
-    caller = Caller(pipeline.api, secrets.add)
+    api = opened.pipeline.api
+    assert ledger.lease is not None, "the run holds it"  # noqa: S101
+    caller = Caller(api, loaded.secrets.add)
     try:
-        with ThreadPoolExecutor(pipeline.api.in_flight, thread_name_prefix="post") as pool:
-            tools = Tools(run, ledger, caller, pipeline.api, opened.source, pool, Careful(observer), secrets.mask)
+        with ThreadPoolExecutor(api.in_flight, thread_name_prefix="post") as pool:
+            tools = Tools(
+                run,
+                ledger,
+                caller,
+                api,
+                opened.source,
+                pool,
+                Careful(observer),
+                loaded.secrets.mask,
+                ledger.lease.valid,
+            )
             return sync(entities, tools, limit)
     finally:
         caller.close()
@@ -200,15 +232,21 @@ def cancel_on_signals(second: Callable[[], None]) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def read_only_lookup(opened: Connections, secrets: Secrets) -> Callable[[str, Sequence[str]], set[str]]:
-    """What is tracked, from a ledger that is never written; a ledger that does not exist yet has tracked nothing.
+def read_only_lookups(
+    opened: Connections, secrets: Secrets
+) -> tuple[Callable[[str, Sequence[str]], set[str]], Callable[[str], frozenset[str]]]:
+    """What is tracked and what waits in open batches, from a ledger that is never written.
 
-    Raises `LedgerError`.
+    A ledger that does not exist yet has neither. Raises `LedgerError`.
     """
     ledger = read_only_ledger(opened, secrets)
-    if ledger is None or not ledger.has_tracking():
-        return lambda _entity, _ids: set()
-    return ledger.tracked
+    tracked = ledger.tracked if ledger and ledger.has_tracking() else lambda _entity, _ids: set()
+    left = ledger.open_batches() if ledger else []
+
+    def waiting(entity: str) -> frozenset[str]:
+        return frozenset(id_ for batch in left if batch.entity == entity for id_ in batch.ids)
+
+    return tracked, waiting
 
 
 def read_only_ledger(opened: Connections, secrets: Secrets) -> Ledger | None:

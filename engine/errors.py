@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,6 +51,14 @@ class SourceError(SyncLedgerError):
 
 class LedgerError(SyncLedgerError):
     """The ledger could not be read or written; nothing more is sent (exit 4)."""
+
+
+class LeaseHeld(SyncLedgerError):
+    """Another run of the pipeline is going on (exit 3). `holder` says who, where and since when."""
+
+    def __init__(self, holder: Any) -> None:
+        self.holder = holder
+        super().__init__(f"another run holds the lease: {holder}; wait for it, or break it with `unlock SPEC`")
 
 
 class EntityError(SyncLedgerError):

@@ -119,6 +119,7 @@ class Api:
     idempotency_header: str | None
     in_doubt: Literal["resend", "hold"]
     in_doubt_statuses: frozenset[int]
+    idempotency_max_age: float
     proxy: str | None = field(repr=False)
     verify: bool | Path
     cert: Path | None
@@ -157,6 +158,7 @@ class Pipeline:
     connections: Mapping[str, str] = field(repr=False)
     schedule: Schedule | None
     ledger: LedgerSpec
+    lease_expires: float
     api: Api
     entities: tuple[Entity, ...]
 
@@ -172,13 +174,17 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one call carries: the canonical IDs, the exact bytes and the key that names it to the API."""
+    """What one call carries: the canonical IDs, the exact bytes and the key that names it to the API.
+
+    `resent` marks a batch of an earlier run that may have been processed then.
+    """
 
     id: str
     entity: str
     key: str
     ids: tuple[str, ...]
     payload: bytes = field(repr=False)
+    resent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +216,6 @@ class Outcome:
     in_doubt: tuple[str, ...] = ()
     reason: str | None = None
     closes_endpoint: bool = False
+    answered: bool = False
+    attempts: int = 0
+    status: int | None = None

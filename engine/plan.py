@@ -15,6 +15,7 @@ from engine.stages import chunk, exclude, shape, source
 from engine.stages.counts import Counts
 
 Lookup = Callable[[str, Sequence[str]], set[str]]
+Waiting = Callable[[str], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class EntityPlan:
         counts = self.counts
         return {
             "name": self.name, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
-            "in_doubt": 0, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
+            "in_doubt": counts.waiting, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
             "without_id": self.without_id, "repeated_ids": self.repeated, "error": self.error,
             "requests": [
                 {"method": r.method, "url": r.url, "headers": r.headers, "body": r.body.decode()} for r in self.requests
@@ -54,13 +55,19 @@ class EntityPlan:
 
 
 def plan_entity(
-    entity: Entity, connect: Callable[[str], Connection], lookup: Lookup, run: RunContext, caller: Caller, preview: int
+    entity: Entity,
+    connect: Callable[[str], Connection],
+    lookup: Lookup,
+    waiting: Waiting,
+    run: RunContext,
+    caller: Caller,
+    preview: int,
 ) -> EntityPlan:
     """Read the entity as a run would, and count. The first `preview` requests are kept."""
     made = EntityPlan(entity.name)
     try:
         connection = connect(entity.connection)
-        for batch in _batches(entity, connection, lookup, run, made):
+        for batch in _batches(entity, connection, lookup, waiting, run, made):
             made.counts.batches += 1
             if len(made.requests) < preview:
                 made.requests.append(_request(entity, batch, caller))
@@ -75,7 +82,7 @@ def plan_entity(
 
 
 def _batches(
-    entity: Entity, connection: Connection, lookup: Lookup, run: RunContext, made: EntityPlan
+    entity: Entity, connection: Connection, lookup: Lookup, waiting: Waiting, run: RunContext, made: EntityPlan
 ) -> Iterator[Batch]:
     def refuse(rejection: Rejection) -> None:
         made.counts.due += 1
@@ -92,6 +99,7 @@ def _batches(
         reject=refuse,
         counts=made.counts,
         page_size=entity.page_size,
+        waiting=waiting(entity.name),
     )
     shaped = shape.records(due, entity, reject=refuse, counts=made.counts)
     return chunk.batches(shaped, entity, reject=refuse, counts=made.counts)

@@ -46,6 +46,7 @@ class Tools:
     pool: ThreadPoolExecutor
     observer: Observer
     mask: Callable[[str], str]
+    may_send: Callable[[], bool]
 
 
 def sync(entities: tuple[Entity, ...], tools: Tools, limit: int | None = None) -> list[EntityReport]:
@@ -83,9 +84,10 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
     run, ledger, counts = tools.run, tools.ledger, report.counts
     closed = threading.Event()
     refused = _Refused(entity.name, ledger, counts)
-    delivery = Delivery(entity, tools.api, tools.caller, run, closed, tools.mask)
+    delivery = Delivery(entity, tools.api, tools.caller, run, closed, tools.mask, tools.may_send)
     window = Window(tools.pool, tools.api.in_flight, delivery.deliver, lambda made: _log(made, ledger, counts))
 
+    _settle_open(entity, tools, report, window)
     rows = source.pages(tools.connect(entity.connection), entity, run)
     due = exclude.tracked(
         rows,
@@ -95,6 +97,7 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
         counts=counts,
         page_size=entity.page_size,
         limit=limit,
+        waiting=ledger.waiting(entity.name),
     )
     shaped = shape.records(due, entity, reject=refused, counts=counts)
     try:
@@ -116,6 +119,19 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
         refused.flush()
 
 
+def _settle_open(entity: Entity, tools: Tools, report: EntityReport, window: Window) -> None:
+    """First of all: batches that an earlier run left in doubt are sent again, the same bytes under the same key."""
+    for batch in tools.ledger.unsettled(entity.name, tools.api):
+        if tools.run.cancelled.is_set():
+            return
+        window.submit(batch)
+        while window.busy:
+            for outcome in window.drain():
+                tools.ledger.settle(outcome, tools.api.in_doubt == "hold")
+                report.counts.settled += len(outcome.accepted)
+                report.error = report.error or outcome.reason
+
+
 def _finish(window: Window, tools: Tools, report: EntityReport) -> None:
     """Wait for what is on the wire and settle it, whatever stopped the reading; one failing write spares the others."""
     failure: LedgerError | None = None
@@ -132,7 +148,7 @@ def _finish(window: Window, tools: Tools, report: EntityReport) -> None:
 def _settle(outcome: Outcome, tools: Tools, report: EntityReport) -> None:
     counts = report.counts
     try:
-        tools.ledger.settle(outcome)
+        tools.ledger.settle(outcome, tools.api.in_doubt == "hold")
     except LedgerError:
         counts.in_doubt += len(outcome.batch.ids)
         raise

@@ -1,4 +1,4 @@
-"""`baseline` and `forget`: what a person may do to the tracking table, with an audit row."""
+"""What a person may do to the ledger, each act with an audit row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from engine import app
 from engine.cli import common
 from engine.context import RunContext
-from engine.errors import SpecError
+from engine.errors import LeaseHeld, SpecError
 from engine.identity import InvalidID, parse
 from engine.model import Entity, Pipeline
 from engine.stages import exclude, source
@@ -24,6 +24,16 @@ FORGET_EPILOG = """\b
 Examples:
   python -m engine forget pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
   python -m engine forget pipelines/staff.yaml Assignments '["10001","d005"]'
+"""
+RESOLVE_EPILOG = """\b
+Examples:
+  python -m engine resolve pipelines/sync.yaml 1f0c9d5e-8c36-4d0a-9d3b-0b5f7f3f2a11 accepted
+  python -m engine resolve pipelines/sync.yaml 1f0c9d5e-8c36-4d0a-9d3b-0b5f7f3f2a11 drop
+"""
+UNLOCK_EPILOG = """\b
+Examples:
+  python -m engine unlock pipelines/sync.yaml             asks first
+  python -m engine unlock pipelines/sync.yaml --yes
 """
 _AT_ONCE = 10_000
 
@@ -99,6 +109,61 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
         for id_ in unknown:
             click.echo(f"{entity}: {id_} was not tracked")
     return 1 if unknown else 0
+
+
+@click.command(epilog=RESOLVE_EPILOG)
+@common.spec_argument
+@click.argument("batch")
+@click.argument("how", type=click.Choice(["accepted", "resend", "drop"]))
+@common.format_option
+def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
+    """Settle BATCH, which may have been processed though no answer came; `status` lists such batches.
+
+    accepted: the partner has its records; they are tracked. resend: the next run sends the same bytes under the same
+    key. drop: the partner does not have them; the next run offers them in new batches.
+    """
+    common.log_setup("text", quiet=True)
+    loaded = common.load_spec(spec, format_)
+    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
+    with app.connections(loaded.pipeline) as opened:
+        ledger = app.open_ledger(opened, RunContext.start(), loaded.secrets, create=True)
+        found = ledger.open_batches(batch)
+        if not found:
+            raise click.UsageError(f"there is no open batch {batch}; `status` lists the open ones")
+        holder = ledger.holder()
+        if found[0].state == "in_flight" and holder and holder.run == found[0].run:
+            raise LeaseHeld(holder)
+        if how == "resend" and found[0].state == "in_doubt":
+            click.echo(f"{batch} is in doubt: the next run sends it again anyway", err=True)
+            return 0
+        ledger.resolve(found[0], how)
+    if format_ == "json":
+        common.print_json({"batch": batch, "entity": found[0].entity, "records": found[0].count, "resolved": how})
+    else:
+        click.echo(f"{found[0].entity}: batch {batch} with {found[0].count:,} records resolved: {how}.")
+    return 0
+
+
+@click.command(epilog=UNLOCK_EPILOG)
+@common.spec_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common.format_option
+def unlock(spec: Path, yes: bool, format_: str) -> int:
+    """Break the lease of SPEC's pipeline. A run that still goes on can then neither send nor settle."""
+    common.log_setup("text", quiet=True)
+    loaded = common.load_spec(spec, format_)
+    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
+    with app.connections(loaded.pipeline) as opened:
+        ledger = app.open_ledger(opened, RunContext.start(), loaded.secrets, create=True)
+        holder = ledger.holder()
+        if holder and not yes:
+            click.confirm(f"Break the lease of {holder}?", abort=True, err=True)
+        had = ledger.unlock()
+    if format_ == "json":
+        common.print_json({"pipeline": loaded.pipeline.name, "broken": had.as_json() if had else None})
+    else:
+        click.echo(f"The lease of {had} is broken." if had else "Nobody holds the lease.")
+    return 0
 
 
 def _entity(pipeline: Pipeline, name: str, format_: str) -> Entity:

@@ -13,7 +13,7 @@ import click
 
 from engine import __version__
 from engine.cli.masks import masked
-from engine.errors import SpecError, SyncLedgerError
+from engine.errors import LeaseHeld, SpecError, SyncLedgerError
 
 # Of each command: its module, and its line in the help.
 COMMANDS = {
@@ -22,6 +22,8 @@ COMMANDS = {
     "validate": ("engine.cli.validate", "Show everything that is wrong with specs and templates."),
     "schedule": ("engine.cli.schedule", "Keep running pipelines when they are due."),
     "status": ("engine.cli.status", "Last runs, and what stands in the ledger."),
+    "resolve": ("engine.cli.acts", "Settle a batch in doubt by hand."),
+    "unlock": ("engine.cli.acts", "Break the lease of a run that is gone."),
     "baseline": ("engine.cli.acts", "Track an entity's records without sending them."),
     "forget": ("engine.cli.acts", "Un-track records, so that the next run offers them again."),
     "init": ("engine.cli.init", "Write a new project to start from."),
@@ -85,6 +87,9 @@ def main() -> NoReturn:
     except SpecError as failure:
         click.echo(str(failure), err=True)
         sys.exit(2)
+    except LeaseHeld as failure:
+        click.echo(f"error: {masked(str(failure))}", err=True)
+        sys.exit(3)
     except SyncLedgerError as failure:
         click.echo(f"error: {masked(str(failure))}", err=True)
         sys.exit(4)

@@ -40,10 +40,10 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
     caller = Caller(pipeline.api)
     try:
         with app.connections(pipeline) as opened:
-            lookup = app.read_only_lookup(opened, loaded.secrets)
+            lookup, waiting = app.read_only_lookups(opened, loaded.secrets)
             run = RunContext.start()
             plans = [
-                plan_entity(entity, opened.source, lookup, run, caller, preview)
+                plan_entity(entity, opened.source, lookup, waiting, run, caller, preview)
                 for entity in app.chosen(pipeline, entities)
             ]
     finally:

@@ -9,6 +9,8 @@ import click
 
 from engine import app
 from engine.cli import common
+from engine.ledger.journal import OpenBatch
+from engine.ledger.lease import Holder
 from engine.ledger.ledger import Run, Standing
 
 EPILOG = """\b
@@ -32,6 +34,8 @@ def status(spec: Path, limit: int, format_: str) -> int:
         ledger = app.read_only_ledger(opened, loaded.secrets)
         runs = ledger.runs(limit) if ledger else []
         standings = ledger.standings() if ledger else {}
+        left = ledger.open_batches() if ledger else []
+        holder = ledger.holder() if ledger else None
     # Entities of the spec first, in its order; then what the ledger still holds of others.
     names = [entity.name for entity in pipeline.entities]
     ordered = {name: standings.get(name, Standing()) for name in [*names, *sorted(set(standings) - set(names))]}
@@ -40,11 +44,13 @@ def status(spec: Path, limit: int, format_: str) -> int:
             {
                 "pipeline": pipeline.name,
                 "runs": [_run_json(run) for run in runs],
+                "lease": holder.as_json() if holder else None,
+                "open_batches": [_open_json(batch) for batch in left],
                 "entities": [_standing_json(*item) for item in ordered.items()],
             }
         )
     else:
-        _show(pipeline.name, runs, ordered)
+        _show(pipeline.name, runs, ordered, left, holder)
     return 0
 
 
@@ -65,8 +71,19 @@ def _standing_json(name: str, standing: Standing) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _show(pipeline: str, runs: list[Run], standings: dict[str, Standing]) -> None:
+def _open_json(batch: OpenBatch) -> dict[str, Any]:
+    return {
+        "batch_id": batch.id, "run_id": batch.run, "entity": batch.entity, "state": batch.state, "records": batch.count,
+        "created": str(batch.created), "idempotency_key": batch.key, "reason": batch.reason,
+    }  # fmt: skip
+
+
+def _show(
+    pipeline: str, runs: list[Run], standings: dict[str, Standing], left: list[OpenBatch], holder: Holder | None
+) -> None:
     console = common.console()
+    if holder:
+        console.print(f"Running now: {holder}.", markup=False, soft_wrap=True)
     if not runs:
         console.print(f"{pipeline} has not run yet.", markup=False)
     else:
@@ -93,6 +110,18 @@ def _show(pipeline: str, runs: list[Run], standings: dict[str, Standing]) -> Non
         ("Last rejection (UTC)", "left"),
     ]
     common.print_table(columns, rows)
+    if left:
+        click.echo("\nBatches whose fate is open (the next run settles those in doubt; `resolve` settles any):")
+        rows = [[b.entity, b.state, f"{b.count:,}", _time(b.created), b.id, b.reason or ""] for b in left]
+        columns = [
+            ("Entity", "left"),
+            ("State", "left"),
+            ("Records", "right"),
+            ("Sent (UTC)", "left"),
+            ("Batch", "left"),
+            ("Reason", "left"),
+        ]
+        common.print_table(columns, rows)
 
 
 def _totals(summary: dict[str, Any] | None) -> list[str]:

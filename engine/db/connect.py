@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from engine import failpoint
 from engine.db import strings
 from engine.db.dialect import Dialect, by_driver_name, by_reported_name, dialects
 from engine.db.sql import Statement, Templates
@@ -76,7 +77,9 @@ class Connection:
         self._begin()
         try:
             yield
+            failpoint.reached("before commit")
             self._end("commit")
+            failpoint.reached("after commit")
         except BaseException:
             with suppress(DatabaseError):
                 self._end("rollback")

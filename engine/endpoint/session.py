@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import requests
 import urllib3
 
-from engine import __version__
+from engine import __version__, failpoint
 from engine.endpoint import auth, deadline
 from engine.model import Api
 
@@ -96,6 +96,7 @@ class Caller:
                     allow_redirects=False,
                     stream=True,
                 ) as response:
+                    failpoint.reached("answer began")
                     status = response.status_code
                     content = _read(response)
                     # A shut socket reads as the end of an answer without a length.

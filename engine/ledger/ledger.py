@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from engine import failpoint
 from engine.db.connect import Connection
 from engine.errors import DatabaseError, LedgerError
-from engine.ledger import log, tracking
+from engine.ledger import journal, log, tracking
+from engine.ledger import lease as leases
+from engine.ledger.journal import OpenBatch
+from engine.ledger.lease import Holder, Lease
 from engine.ledger.tables import Tables, ensure, present
-from engine.model import Attempt, Batch, LedgerSpec, Outcome, Rejection
+from engine.model import Api, Attempt, Batch, LedgerSpec, Outcome, Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Ledger:
     mask: Callable[[str], str] = field(default=lambda text: text)
     _tables: Tables = field(init=False)
     _began: Any = field(default=None, init=False)
+    lease: Lease | None = field(default=None, init=False)
     _refused_before: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -71,25 +77,164 @@ class Ledger:
             return tracking.tracked(self.db, self._names, entity, ids)
 
     def intend(self, batch: Batch) -> Batch:
-        """The batch is about to be sent. The place of the crash journal: nothing is written yet."""
+        """Write the batch into the journal, before a byte of it is sent."""
+        with self._guard("cannot be written"), self.db.transaction():
+            self._fence()
+            journal.intend(self.db, self._names, self.pipeline, self.run, batch)
         return batch
 
     def attempt(self, made: Attempt) -> None:
         """One row of the log table, committed by itself."""
         with self._guard("cannot be written"):
+            failpoint.reached("log")
             log.attempt(self.db, self._names, self.spec.application, self.run, made, self.mask)
 
-    def settle(self, outcome: Outcome) -> None:
-        """Accepted IDs to tracking and rejected ones to the reject table, all or nothing."""
+    def settle(self, outcome: Outcome, hold: bool) -> None:
+        """Accepted IDs to tracking, rejected ones to the reject table, the batch to its next state: all or nothing.
+
+        Raises `LedgerError` also when this run's lease is lost, or somebody else has settled the batch.
+        """
         batch = outcome.batch
         with self._guard("cannot be written"), self.db.transaction():
+            self._fence()
+            failpoint.reached("settle")
             tracking.track(self.db, self._names, batch.entity, outcome.accepted)
+            failpoint.reached("tracked")
             if outcome.accepted and batch.entity in self._refused_before:
                 self._statement(
-                    "accept_rejected", entity=batch.entity, before=self._began, ids=tracking.as_json(outcome.accepted)
+                    "accept_rejected",
+                    entity=batch.entity,
+                    before=self._began,
+                    ids=tracking.as_json(outcome.accepted),
                 )
             for rejection in outcome.rejected:
                 self._reject(batch.entity, rejection, batch.id)
+            doubtful = "held" if hold else "in_doubt"
+            state = _state(outcome, doubtful)
+            if not journal.settle(self.db, self._names, self._masked(outcome), state):
+                raise LedgerError(f"the batch {batch.id} is not in flight any more: somebody else has settled it")
+            if outcome.answered and outcome.in_doubt:
+                apart = Batch(str(uuid.uuid4()), batch.entity, str(uuid.uuid4()), outcome.in_doubt, b"")
+                journal.set_apart(self.db, self._names, self.pipeline, self.run, self._masked(outcome), doubtful, apart)
+
+    def unsettled(self, entity: str, api: Api) -> Iterator[Batch]:
+        """The batches that an earlier run left open and that may be sent again, each put in flight as it is given.
+
+        Held instead are those that the spec says to hold, and those whose key is too old to be trusted. Unknown records
+        of an answered call are freed: they are offered in a new batch. The caller settles each before it asks for more.
+        """
+        with self._guard("cannot be read"):
+            found = journal.open_batches(self.db, self._names, self.pipeline, entity=entity)
+        for left in found:
+            if left.state == "held":
+                continue
+            if api.in_doubt == "hold" and not left.ordered_again:
+                self._decide(left, "held", "may have been processed; waits for a person (`resolve`)")
+            elif left.age > api.idempotency_max_age and not left.ordered_again:
+                reason = f"may have been processed; its key is older than {api.idempotency_max_age / 3600:g} h"
+                self._decide(left, "held", reason)
+            else:
+                batch = self._again(left)
+                if batch:
+                    yield batch
+
+    def _again(self, left: OpenBatch) -> Batch | None:
+        with self._guard("cannot be written"):
+            whole = journal.open_batches(self.db, self._names, self.pipeline, batch=left.id, payload=True)
+        if not whole or whole[0].payload is None:
+            self._decide(left, "failed", "offered again in a new batch under a new key")
+            return None
+        with self._guard("cannot be written"), self.db.transaction():
+            self._fence()
+            if not journal.resend(self.db, self._names, left.id, self.run):
+                return None
+        return whole[0].again()
+
+    def _decide(self, left: OpenBatch, state: str, reason: str) -> None:
+        with self._guard("cannot be written"), self.db.transaction():
+            self._fence()
+            journal.decide(self.db, self._names, left.id, left.state, state, reason)
+
+    def waiting(self, entity: str) -> frozenset[str]:
+        """The records of batches that are still open: they stay out of new ones."""
+        with self._guard("cannot be read"):
+            found = journal.open_batches(self.db, self._names, self.pipeline, entity=entity)
+        return frozenset(id_ for left in found for id_ in left.ids)
+
+    def open_batches(self, batch: str | None = None) -> list[OpenBatch]:
+        """All open batches of the pipeline, or the one with this id."""
+        with self._guard("cannot be read"):
+            if not present(self.db, self._tables.batch):
+                return []
+            return journal.open_batches(self.db, self._names, self.pipeline, batch=batch)
+
+    def resolve(self, left: OpenBatch, how: str) -> bool:
+        """Settle an open batch by hand: `accepted` tracks its records, `drop` frees them, `resend` sends it again.
+
+        False when it is not open any more. The act has an audit row in the same transaction.
+        """
+        state = {"accepted": "settled", "drop": "failed", "resend": "in_doubt"}[how]
+        with self._guard("cannot be written"), self.db.transaction():
+            if how == "accepted":
+                tracking.track(self.db, self._names, left.entity, left.ids)
+            moved = journal.decide(self.db, self._names, left.id, left.state, state, f"resolved by hand: {how}")
+            if not moved:
+                raise LedgerError(f"the batch {left.id} is not {left.state} any more; look at `status` again")
+            information = {"RunId": self.run, "BatchId": left.id, "How": how, "Records": left.count}
+            log.act(
+                self.db, self._names, self.spec.application, self.run, "Resolve", left.entity, information, self.mask
+            )
+        return moved
+
+    # The lease
+
+    def acquire(self, seconds: float) -> Lease:
+        """Take the pipeline's lease for this run. Raises `LeaseHeld`."""
+        with self._guard("cannot be written"):
+            self.lease = leases.acquire(self.db, self._names, self.pipeline, self.run, seconds)
+        return self.lease
+
+    def heartbeat(self, connect: Callable[[], Connection]) -> leases.Heartbeat:
+        """What keeps the lease while the run goes on."""
+        assert self.lease is not None, "acquire first"  # noqa: S101
+        return leases.Heartbeat(self.lease, connect, self._names)
+
+    def release(self) -> None:
+        """Give the lease back."""
+        if self.lease:
+            with self._guard("cannot be written"):
+                self.lease.free(self.db, self._names)
+
+    def holder(self) -> Holder | None:
+        """Who holds the lease now."""
+        with self._guard("cannot be read"):
+            return leases.holder(self.db, self._names, self.pipeline) if present(self.db, self._tables.lease) else None
+
+    def unlock(self) -> Holder | None:
+        """Break the lease; gives who had it. The act has an audit row."""
+        with self._guard("cannot be written"), self.db.transaction():
+            had = leases.break_lease(self.db, self._names, self.pipeline)
+            if had:
+                information = {"RunId": self.run, "Holder": had.as_json()}
+                log.act(
+                    self.db,
+                    self._names,
+                    self.spec.application,
+                    self.run,
+                    "Unlock",
+                    self.pipeline,
+                    information,
+                    self.mask,
+                )
+        return had
+
+    def _fence(self) -> None:
+        """Inside a transaction: go on only while the lease is ours."""
+        if self.lease and not self.lease.renew(self.db, self._names):
+            raise LedgerError("the lease of this run is lost: another run has taken it, or it was broken")
+
+    def _masked(self, outcome: Outcome) -> Outcome:
+        return replace(outcome, reason=log.storable(self.mask(outcome.reason))) if outcome.reason else outcome
 
     def reject(self, entity: str, rejections: Sequence[Rejection]) -> None:
         """Records that were refused before they were sent."""
@@ -227,6 +372,13 @@ class Ledger:
             yield
         except DatabaseError as failure:
             raise LedgerError(f"the ledger {self.db.description} {what}: {failure}") from failure
+
+
+def _state(outcome: Outcome, doubtful: str) -> str:
+    """Where a batch goes from `in_flight`."""
+    if outcome.answered:
+        return "settled"
+    return doubtful if outcome.in_doubt else "failed"
 
 
 def _utc(moment: Any) -> datetime:

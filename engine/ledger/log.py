@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import socket
 import uuid
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 import orjson
 
 from engine.db.connect import Connection
+from engine.ledger import people
 from engine.model import Attempt
 
 Mask = Callable[[str], str]
@@ -29,6 +29,7 @@ def attempt(db: Connection, names: dict[str, str], application: str, run: str, m
         "Attempt": made.number,
         "IdempotencyKey": made.batch.key,
         "StartedOn": made.started.isoformat(),
+        **({"Resent": True} if made.batch.resent else {}),
     }
     _write(
         db, names, application, run, f"Sync Batch: {made.batch.entity}", made.batch.entity,
@@ -66,7 +67,7 @@ def _write(
         host=_host(),
         status=status,
         information=as_json(information, mask),
-        user=_user(),
+        user=people.user(),
         exception=storable(mask(exception)) if exception else None,
     )
 
@@ -92,11 +93,3 @@ def storable(text: str) -> str:
 @cache
 def _host() -> str:
     return socket.gethostname()[:255]
-
-
-@cache
-def _user() -> str:
-    try:
-        return getpass.getuser()[:100]
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"

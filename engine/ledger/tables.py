@@ -23,6 +23,11 @@ _LOG_COLUMNS = (
     "ID ApplicationName LogID LogCategory Activity ApplicationModule IPHostName Status AdditionalInformation CreatedBy "
     "CreatedOn RowStatus ExceptionMessage"
 )
+_BATCH_COLUMNS = (
+    "BatchId RunId Pipeline EntityType IdempotencyKey State RecordCount RecordIds Payload PayloadSha256 Attempts "
+    "HttpResponseCode Reason CreatedOn SentOn SettledOn"
+)
+_LEASE_COLUMNS = "Pipeline RunId Holder Host Pid Token AcquiredOn HeartbeatOn ExpiresOn"
 _REJECT_COLUMNS = "EntityType EntityId State Reason HttpResponseCode Attempts FirstSeen LastSeen NextTry BatchId"
 
 
@@ -35,6 +40,8 @@ class Tables:
     reject: Table
     run: Table
     schedule: Table
+    batch: Table
+    lease: Table
 
     @classmethod
     def of(cls, spec: LedgerSpec) -> Tables:
@@ -49,6 +56,8 @@ class Tables:
             _table(f"{prefix}TB_R_SYNC_REJECT", _REJECT_COLUMNS, "create_reject"),
             _table(f"{prefix}TB_R_SYNC_RUN", "RunId Pipeline StartedOn EndedOn Status Summary", "create_run"),
             _table(f"{prefix}TB_R_SYNC_SCHEDULE", "Pipeline LastDue", "create_schedule"),
+            _table(f"{prefix}TB_R_SYNC_BATCH", _BATCH_COLUMNS, "create_batch", "create_batch_index"),
+            _table(f"{prefix}TB_R_SYNC_LEASE", _LEASE_COLUMNS, "create_lease"),
         )
 
     def names(self) -> dict[str, str]:
@@ -59,11 +68,13 @@ class Tables:
             "reject_table": self.reject.name,
             "run_table": self.run.name,
             "schedule_table": self.schedule.name,
+            "batch_table": self.batch.name,
+            "lease_table": self.lease.name,
         }
 
     def all(self) -> tuple[Table, ...]:
         """Every table."""
-        return self.tracking, self.log, self.reject, self.run, self.schedule
+        return self.tracking, self.log, self.reject, self.run, self.schedule, self.batch, self.lease
 
 
 def _table(name: str, columns: str, *statements: str) -> Table:

@@ -48,6 +48,7 @@ def build(data: dict[str, Any], file: Path, root: Path) -> Pipeline:
         connections=full["connections"],
         schedule=_schedule(full["schedule"]),
         ledger=LedgerSpec(**full["ledger"]),
+        lease_expires=seconds(full["lease"]["expires"]),
         api=_api(full["api"], root),
         entities=tuple(_entity(_with_defaults(entity, entity_schema)) for entity in merged),
     )
@@ -100,6 +101,7 @@ def _api(data: dict[str, Any], root: Path) -> Api:
         idempotency_header=data["idempotency_header"],
         in_doubt=data["in_doubt"],
         in_doubt_statuses=frozenset(data["in_doubt_statuses"]),
+        idempotency_max_age=seconds(data["idempotency_max_age"]),
         proxy=data["proxy"],
         verify=root / verify if isinstance(verify, str) else verify,
         cert=root / data["cert"] if data["cert"] else None,

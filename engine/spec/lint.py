@@ -22,13 +22,6 @@ from engine.spec.environment import Interpolated
 from engine.spec.reader import Document, Place
 
 # Keys of the format that this version reads but does not act on; saying so beats a promise that is not kept.
-_NOT_YET: dict[Place, str] = {
-    ("lease",): "the lease is not enforced yet: start one run of a pipeline at a time",
-    (
-        "api",
-        "in_doubt",
-    ): "batches in doubt are not kept in a journal yet: their records are offered again under a new key",
-}
 _NOT_YET_ENTITY = {"isolate": "refused batches are not split yet: such a batch is logged as failed and offered again"}
 
 
@@ -266,9 +259,6 @@ def _api_files(subject: Subject) -> Iterator[Problem]:
 
 
 def _not_yet(subject: Subject) -> Iterator[Problem]:
-    for place, message in _NOT_YET.items():
-        if place in subject.document.keys:
-            yield subject.document.problem(place, message, at_key=True, warning=True)
     for index, entity, _ in subject.entities():
         for key, message in _NOT_YET_ENTITY.items():
             if key in entity:

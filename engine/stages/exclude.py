@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -30,9 +30,11 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
         counts: Counts,
         page_size: int,
         limit: int | None,
+        waiting: Container[str],
     ) -> None:
         self._rows, self._key, self._lookup = rows, key, lookup
         self._reject, self._counts, self._page_size, self._limit = reject, counts, page_size, limit
+        self._waiting = waiting
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         rows = iter(self._rows)
@@ -64,6 +66,8 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
                 self._reject(id_)
             elif id_ in tracked:
                 counts.excluded += 1
+            elif id_ in self._waiting:
+                counts.waiting += 1
             elif id_ in seen:
                 self._reject(Rejection(id_, "the ID stands twice in the source; its first record was taken"))
             else:
@@ -80,12 +84,14 @@ def tracked(
     counts: Counts | None = None,
     page_size: int = 10000,
     limit: int | None = None,
+    waiting: Container[str] = frozenset(),
 ) -> Due:
-    """The rows of a petl table whose canonical ID `lookup` does not return. It is asked once per page.
+    """The rows of a petl table whose canonical ID `lookup` does not return, and that are not `waiting` for
+    something. It is asked once per page.
 
     It stops when `counts.due`, which the stages after it move, has reached `limit`. Rows without a usable ID and repeated IDs of a page go to `reject`.
     """
-    return Due(rows, key, lookup, reject, counts or Counts(), page_size, limit)
+    return Due(rows, key, lookup, reject, counts or Counts(), page_size, limit, waiting)
 
 
 def _identify(row: Sequence[Any], positions: list[int]) -> str | Rejection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -12,6 +12,7 @@ from typing import Literal
 
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_exponential_jitter
 
+from engine import failpoint
 from engine.context import RunContext
 from engine.endpoint import verdict
 from engine.endpoint.session import Answer, Caller, NoAnswer
@@ -33,6 +34,7 @@ class Reply:
     wait: float | None = None
     closes: bool = False
     answer: Answer | None = None
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Delivery:
     run: RunContext
     closed: threading.Event
     mask: Callable[[str], str] = field(default=lambda text: text)
+    may_send: Callable[[], bool] = field(default=lambda: True)
 
     def deliver(self, batch: Batch, report: Report) -> Outcome:
         """Send a batch with one key and the same bytes in every attempt; `report` hears of each attempt.
@@ -54,11 +57,13 @@ class Delivery:
         replies: list[Reply] = []
 
         def attempt() -> Reply:
-            if replies and (self.run.cancelled.is_set() or self.closed.is_set()):
+            if replies and (self.run.cancelled.is_set() or self.closed.is_set() or not self.may_send()):
                 return _last(replies)
             replies.append(self._attempt(batch, len(replies) + 1, report))
             return replies[-1]
 
+        if not self.may_send():
+            return Outcome(batch, failed=batch.ids, reason="not sent: the lease of this run is lost")
         if self.closed.is_set():
             return Outcome(batch, failed=batch.ids, reason="not sent: the endpoint is closed for this run")
         retrying = Retrying(
@@ -77,8 +82,10 @@ class Delivery:
     def _attempt(self, batch: Batch, number: int, report: Report) -> Reply:
         started = self.run.now()
         url = self.caller.url(self.entity.endpoint)
+        failpoint.reached("send")
         answer = self.caller.call(self.entity.method, url, batch.payload, batch.key)
-        reply = self._sort(answer, number)
+        failpoint.reached("answered")
+        reply = replace(self._sort(answer, number), status=answer.status)
         report(Attempt(batch, number, url, answer.status, answer.seconds, reply.reason, started))
         return reply
 
@@ -122,13 +129,27 @@ def conclude(batch: Batch, replies: list[Reply], entity: Entity, *, keyed: bool)
     one attempt in doubt leaves the batch in doubt.
     """
     last = replies[-1]
+    attempts, status = len(replies), last.status
     if last.answer is not None:
         found = verdict.read(entity.results, batch.ids, last.answer.status, last.answer.body)
-        return Outcome(batch, found.accepted, found.rejected, in_doubt=found.unknown, reason=found.remark)
+        return Outcome(
+            batch,
+            found.accepted,
+            found.rejected,
+            in_doubt=found.unknown,
+            reason=found.remark,
+            answered=True,
+            attempts=attempts,
+            status=status,
+        )
     doubtful = any(reply.kind == "in_doubt" for reply in replies)
     if doubtful and not (last.kind == "decided" and keyed):
-        return Outcome(batch, in_doubt=batch.ids, reason=last.reason, closes_endpoint=last.closes)
-    return Outcome(batch, failed=batch.ids, reason=last.reason, closes_endpoint=last.closes)
+        return Outcome(
+            batch, in_doubt=batch.ids, reason=last.reason, closes_endpoint=last.closes, attempts=attempts, status=status
+        )
+    return Outcome(
+        batch, failed=batch.ids, reason=last.reason, closes_endpoint=last.closes, attempts=attempts, status=status
+    )
 
 
 def retry_after(answer: Answer, run: RunContext) -> float | None:
@@ -147,7 +168,7 @@ def retry_after(answer: Answer, run: RunContext) -> float | None:
 def _last(replies: list[Reply]) -> Reply:
     """The last reply again, without asking for more."""
     reply = replies[-1]
-    return Reply(reply.kind, reply.reason, again=False, closes=reply.closes, answer=reply.answer)
+    return replace(reply, again=False)
 
 
 def _describe(answer: Answer, mask: Callable[[str], str]) -> str:

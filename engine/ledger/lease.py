@@ -1,0 +1,169 @@
+"""One run of a pipeline at a time: a lease with an expiry and a fencing token, on the database's clock."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import failpoint
+from engine.db.connect import Connection
+from engine.errors import DatabaseError, LeaseHeld, SyncLedgerError
+from engine.ledger.people import user
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease. Times are naive UTC on the database's clock."""
+
+    run: str
+    holder: str
+    host: str
+    pid: int
+    since: Any
+    heartbeat: Any
+    expires: Any
+
+    def as_json(self) -> dict[str, Any]:
+        """The `holder` of a refused run."""
+        return {
+            "run_id": self.run, "user": self.holder, "host": self.host, "pid": self.pid,
+            "since": str(self.since), "last_heartbeat": str(self.heartbeat), "expires": str(self.expires),
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run} of {self.holder} on {self.host}, process {self.pid}, since {self.since} UTC, "
+            f"last heartbeat {self.heartbeat} UTC"
+        )
+
+
+@dataclass(slots=True)
+class Lease:
+    """A lease this run holds. `token` is in every guarded statement; a later holder has a higher one."""
+
+    pipeline: str
+    run: str
+    token: int
+    seconds: float
+    _renewed: float = field(default_factory=time.monotonic)
+
+    def valid(self) -> bool:
+        """True while it surely has not expired: nothing is sent otherwise, also after the process was stopped for long."""
+        return time.monotonic() - self._renewed < self.seconds
+
+    def renew(self, db: Connection, names: dict[str, str]) -> bool:
+        """Prove that it is still ours, and hold it for longer; False when somebody else has it."""
+        before = time.monotonic()
+        values = {"pipeline": self.pipeline, "run": self.run, "token": self.token, "seconds": self.seconds}
+        if db.run("ledger/lease_renew.sql.j2", **names, **values).rowcount != 1:
+            self._renewed = float("-inf")
+            return False
+        self._renewed = before
+        failpoint.reached("lease renewed")
+        return True
+
+    def free(self, db: Connection, names: dict[str, str]) -> None:
+        """Give it back; the row stays, so that tokens only ever grow."""
+        db.run("ledger/lease_free.sql.j2", **names, pipeline=self.pipeline, token=self.token)
+
+
+def acquire(db: Connection, names: dict[str, str], pipeline: str, run: str, seconds: float) -> Lease:
+    """Take the lease. A holder on this host whose process is gone is replaced at once, another when it has expired.
+
+    Raises `LeaseHeld`.
+    """
+    mine = {"pipeline": pipeline, "run": run, "holder": user(), "host": _host(), "pid": os.getpid(), "seconds": seconds}
+    while True:
+        began = time.monotonic()
+        row = _row(db, names, pipeline)
+        if row is None:
+            try:
+                db.run("ledger/lease_first.sql.j2", **names, **mine)
+            except DatabaseError:
+                if _row(db, names, pipeline) is None:
+                    raise
+                continue  # another run was first
+            return Lease(pipeline, run, 1, seconds, began)
+        token, free = int(row[4]), bool(row[8])
+        holder = _holder(row)
+        if not free and not _gone(holder):
+            raise LeaseHeld(holder)
+        if db.run("ledger/lease_take.sql.j2", **names, **mine, token=token).rowcount == 1:
+            return Lease(pipeline, run, token + 1, seconds, began)
+
+
+def holder(db: Connection, names: dict[str, str], pipeline: str) -> Holder | None:
+    """Who holds the lease now; None when nobody does or it has expired."""
+    row = _row(db, names, pipeline)
+    return _holder(row) if row is not None and not row[8] else None
+
+
+def break_lease(db: Connection, names: dict[str, str], pipeline: str) -> Holder | None:
+    """Free the lease whoever has it; the holder's token is worth nothing from then on."""
+    row = _row(db, names, pipeline)
+    if row is None or row[8]:
+        return None
+    db.run("ledger/lease_free.sql.j2", **names, pipeline=pipeline, token=row[4])
+    return _holder(row)
+
+
+class Heartbeat:
+    """Renews a lease from a thread and a connection of its own, three times per expiry."""
+
+    def __init__(self, lease: Lease, connect: Callable[[], Connection], names: dict[str, str]) -> None:
+        self._lease, self._connect, self._names = lease, connect, names
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=self._lease.seconds)
+
+    def _run(self) -> None:
+        # A beat that fails is tried again: the lease says itself when it is not valid any more.
+        while not self._stop.wait(self._lease.seconds / 3):
+            try:
+                connection = self._connect()
+                try:
+                    if not self._lease.renew(connection, self._names):
+                        return
+                finally:
+                    connection.close()
+            except SyncLedgerError:
+                continue
+
+
+def _row(db: Connection, names: dict[str, str], pipeline: str) -> Any:
+    rows = db.run("ledger/lease.sql.j2", **names, pipeline=pipeline).rows
+    return rows[0] if rows else None
+
+
+def _holder(row: Any) -> Holder:
+    return Holder(row[0], row[1], row[2], int(row[3] or 0), row[5], row[6], row[7])
+
+
+def _host() -> str:
+    return socket.gethostname()[:255]
+
+
+def _gone(holder: Holder) -> bool:
+    """True when the holder ran on this host and its process is not there any more."""
+    if holder.host != _host() or sys.platform == "win32":  # there, asking for a process by signal ends it
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
