@@ -149,7 +149,9 @@ def run_pipeline(
             report.seconds = time.monotonic() - began
             for entity in report.entities:
                 entity.error = mask(entity.error) if entity.error else None
-            ledger.ended(report.status, report.as_json())
+            # A run that left something out on purpose is no reference for templates that ask for the last success.
+            partial = report.status == "delivered" and bool(names or limit)
+            ledger.ended("partial" if partial else report.status, report.as_json())
     except LeaseHeld as held:
         report.status, report.error, report.holder = "refused", mask(str(held)), held.holder.as_json()
     except LedgerError as failure:
@@ -230,6 +232,15 @@ def cancel_on_signals(second: Callable[[], None]) -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def schedule_ledger(opened: Connections, secrets: Secrets) -> Ledger:
+    """The ledger with the table of due times alone made sure of. Raises `LedgerError`."""
+    pipeline = opened.pipeline
+    run = RunContext.start()
+    ledger = Ledger(opened.ledger(create=True), pipeline.ledger, pipeline.name, run.id, secrets.mask)
+    ledger.prepare_schedule()
+    return ledger
 
 
 def read_only_lookups(

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-Sleep = Callable[[float], None]
-
 
 @dataclass(slots=True)
 class RunContext:

@@ -51,6 +51,14 @@ def canonical_key(values: Sequence[Any]) -> str:
     return text
 
 
+def clip(text: str) -> str:
+    """As much of a text as the column holds, for an ID that cannot be one."""
+    clipped = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    while len(clipped.encode("utf-16-le")) // 2 > MAX_LENGTH:
+        clipped = clipped[:-1] if len(clipped) <= MAX_LENGTH else clipped[:MAX_LENGTH]
+    return clipped
+
+
 def compose(parts: Sequence[str]) -> str:
     """A composite key as text: `["10001","d005"]`."""
     return orjson.dumps(list(parts)).decode()

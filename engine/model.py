@@ -10,7 +10,6 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 FieldType = Literal["guid", "string", "int", "float", "decimal", "bool", "date", "datetime", "binary"]
-Outcomes = Literal["accepted", "failed", "in_doubt"]
 
 
 @dataclass(frozen=True, slots=True)

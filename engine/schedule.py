@@ -18,9 +18,9 @@ import schedule
 from cronsim import CronSim
 
 from engine import app
-from engine.context import RunContext
 from engine.errors import Problem, SpecError, SyncLedgerError
 from engine.model import Pipeline, Schedule
+from engine.observe import masks
 from engine.observe.progress import Lines
 from engine.spec.load import Loaded, load
 
@@ -57,10 +57,15 @@ def latest_missed(plan: Schedule, last: datetime, now: datetime) -> datetime | N
         steps = int((now - last).total_seconds() // plan.every)
         return last + timedelta(seconds=plan.every * steps) if steps > 0 else None
     assert plan.cron is not None  # noqa: S101 - as above
-    if next_due(plan, last) > now:
-        return None
-    # Backwards from just after now, so that years of missed minutes cost nothing.
-    return next(iter(CronSim(plan.cron, (now + timedelta(microseconds=1)).astimezone(plan.timezone), reverse=True)))
+    # Backwards from now for a rough place, so that years of missed minutes cost nothing; then forwards, which alone
+    # is right about the nights when clocks change.
+    rough = next(iter(CronSim(plan.cron, now.astimezone(plan.timezone), reverse=True)))
+    newest = None
+    for due in due_times(plan, max(last, rough - timedelta(days=1))):
+        if due > now:
+            return newest
+        newest = due
+    return newest
 
 
 @dataclass(slots=True)
@@ -94,8 +99,8 @@ class Loop:
             self._scheduler.run_pending()
             self.cancelled.wait(_TICK_SECONDS)
         for entry in self.entries:
-            if entry.running:
-                entry.running.join()
+            while entry.running and entry.running.is_alive():
+                entry.running.join(0.2)  # a join without an end would keep a second signal waiting on Windows
 
     def tick(self) -> None:
         """Start what is due. An entry that fails is logged and tried again; it never stops the others."""
@@ -198,7 +203,7 @@ class Memory:
         loaded = self._loaded[entry.spec]
         assert loaded.pipeline is not None  # noqa: S101 - load() gives one
         with app.connections(loaded.pipeline) as opened:
-            ledger = app.open_ledger(opened, RunContext.start(), loaded.secrets, create=True)
+            ledger = app.schedule_ledger(opened, loaded.secrets)
             return work(ledger)
 
 
@@ -231,8 +236,10 @@ def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:
 
 def run_spec(spec: Path, cancelled: threading.Event) -> str:
     """Run a spec as it stands now; gives the run's status. Raises `SpecError`."""
-    with Lines() as observer:
-        report = app.run_pipeline(load(spec), observer, cancelled=cancelled)
+    loaded = load(spec)
+    masks.remember(loaded.secrets.mask)
+    with Lines(loaded.pipeline.name if loaded.pipeline else None) as observer:
+        report = app.run_pipeline(loaded, observer, cancelled=cancelled)
     if report.error:
         _LOG.error("%s: %s", report.pipeline, report.error, extra={"fields": {"pipeline": report.pipeline}})
     return report.status

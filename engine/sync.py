@@ -21,6 +21,7 @@ from engine.stages.post import Delivery
 from engine.stages.window import Window
 
 _REJECTIONS_AT_ONCE = 500
+_SAMPLES = 3
 
 
 @dataclass(slots=True)
@@ -32,6 +33,10 @@ class EntityReport:
     seconds: float = 0.0
     error: str | None = None
     gravity: str | None = None
+    pending: set[str] = field(default_factory=set, repr=False)
+    """IDs that were read and are not settled: a second record of one is refused."""
+    samples: list[Rejection] = field(default_factory=list, repr=False)
+    """The first rejections, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Tools:
     observer: Observer
     mask: Callable[[str], str]
     may_send: Callable[[], bool]
+    closed: dict[str, threading.Event] = field(default_factory=dict)
+    """Endpoints that are left for this run, by URL."""
 
 
 def sync(entities: tuple[Entity, ...], tools: Tools, limit: int | None = None) -> list[EntityReport]:
@@ -82,8 +89,8 @@ def sync(entities: tuple[Entity, ...], tools: Tools, limit: int | None = None) -
 
 def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int | None) -> None:
     run, ledger, counts = tools.run, tools.ledger, report.counts
-    closed = threading.Event()
-    refused = _Refused(entity.name, ledger, counts)
+    closed = tools.closed.setdefault(tools.caller.url(entity.endpoint), threading.Event())
+    refused = _Refused(report, ledger)
     delivery = Delivery(entity, tools.api, tools.caller, run, closed, tools.mask, tools.may_send)
     window = Window(tools.pool, tools.api.in_flight, delivery.deliver, lambda made: _log(made, ledger, counts))
 
@@ -98,6 +105,7 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
         page_size=entity.page_size,
         limit=limit,
         waiting=ledger.waiting(entity.name),
+        pending=report.pending,
     )
     shaped = shape.records(due, entity, reject=refused, counts=counts)
     try:
@@ -152,6 +160,8 @@ def _settle(outcome: Outcome, tools: Tools, report: EntityReport) -> None:
     except LedgerError:
         counts.in_doubt += len(outcome.batch.ids)
         raise
+    report.pending.difference_update(outcome.accepted, outcome.failed)
+    report.samples += outcome.rejected[: _SAMPLES - len(report.samples)]
     counts.accepted += len(outcome.accepted)
     counts.rejected += len(outcome.rejected)
     counts.failed += len(outcome.failed)
@@ -171,13 +181,15 @@ def _log(made: Attempt, ledger: Ledger, counts: Counts) -> None:
 class _Refused:
     """Collects rejections of an entity, counts them as due, and writes them some hundreds at a time."""
 
-    def __init__(self, entity: str, ledger: Ledger, counts: Counts) -> None:
-        self._entity, self._ledger, self._counts = entity, ledger, counts
+    def __init__(self, report: EntityReport, ledger: Ledger) -> None:
+        self._report, self._ledger = report, ledger
         self._waiting: list[Rejection] = []
 
     def __call__(self, rejection: Rejection) -> None:
-        self._counts.due += 1
-        self._counts.rejected += 1
+        self._report.counts.due += 1
+        self._report.counts.rejected += 1
+        if len(self._report.samples) < _SAMPLES:
+            self._report.samples.append(rejection)
         self._waiting.append(rejection)
         if len(self._waiting) >= _REJECTIONS_AT_ONCE:
             self.flush()
@@ -185,5 +197,5 @@ class _Refused:
     def flush(self) -> None:
         """Write what has been collected."""
         if self._waiting:
-            self._ledger.reject(self._entity, self._waiting)
+            self._ledger.reject(self._report.name, self._waiting)
             self._waiting.clear()

@@ -9,9 +9,9 @@ import click
 from engine import app
 from engine.cli import common
 from engine.context import RunContext
-from engine.errors import LeaseHeld, SpecError
+from engine.errors import LeaseHeld
 from engine.identity import InvalidID, parse
-from engine.model import Entity, Pipeline
+from engine.model import Rejection
 from engine.stages import exclude, source
 from engine.stages.counts import Counts
 
@@ -48,10 +48,11 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
-    chosen = _entity(loaded.pipeline, entity, format_)
+    chosen = common.chosen(loaded.pipeline, [entity], format_)[0]
     if not yes:
         click.confirm(f"Track all records of {entity} as delivered? They will never be sent", abort=True, err=True)
     run, counts = RunContext.start(), Counts()
+    skipped: list[Rejection] = []
     with app.connections(loaded.pipeline) as opened:
         ledger = app.open_ledger(opened, run, loaded.secrets, create=True)
         pages = source.pages(opened.source(chosen.connection), chosen, run)
@@ -59,7 +60,7 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
             pages,
             chosen.id,
             lambda ids: ledger.tracked(chosen.name, ids),
-            reject=lambda _: None,
+            reject=skipped.append,
             counts=counts,
             page_size=chosen.page_size,
         )
@@ -73,9 +74,11 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
                 ledger.baseline(chosen.name, ids)
                 ids = []
         ledger.baseline(chosen.name, ids)
-        ledger.act("Baseline", chosen.name, {"Records": counts.due})
+        ledger.act("Baseline", chosen.name, {"Records": counts.due, "Skipped": len(skipped)})
     if format_ == "json":
-        common.print_json({"entity": entity, "tracked": counts.due, "tracked_before": counts.excluded})
+        common.print_json(
+            {"entity": entity, "tracked": counts.due, "tracked_before": counts.excluded, "skipped": len(skipped)}
+        )
     else:
         click.echo(
             f"{entity}: {counts.due:,} records tracked without sending; {counts.excluded:,} were tracked before."
@@ -93,7 +96,7 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
-    chosen = _entity(loaded.pipeline, entity, format_)
+    chosen = common.chosen(loaded.pipeline, [entity], format_)[0]
     try:
         wanted = list(dict.fromkeys(parse(text, len(chosen.id)) for text in ids))
     except InvalidID as failure:
@@ -105,7 +108,8 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
     if format_ == "json":
         common.print_json({"entity": entity, "forgotten": forgotten, "not_tracked": unknown})
     else:
-        click.echo(f"{entity}: {len(forgotten):,} records forgotten; the next run offers them again.")
+        offered = "; the next run offers them again" if forgotten else ""
+        click.echo(f"{entity}: {len(forgotten):,} records forgotten{offered}.")
         for id_ in unknown:
             click.echo(f"{entity}: {id_} was not tracked")
     return 1 if unknown else 0
@@ -164,10 +168,3 @@ def unlock(spec: Path, yes: bool, format_: str) -> int:
     else:
         click.echo(f"The lease of {had} is broken." if had else "Nobody holds the lease.")
     return 0
-
-
-def _entity(pipeline: Pipeline, name: str, format_: str) -> Entity:
-    try:
-        return app.chosen(pipeline, [name])[0]
-    except SpecError as failure:
-        common.leave_with_problems(failure, format_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engine.cli import masks
+from engine import app
 from engine.errors import SpecError
-from engine.observe import logs
+from engine.model import Entity, Pipeline
+from engine.observe import logs, masks
 from engine.spec.load import Loaded, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -51,6 +52,14 @@ def load_spec(spec: Path, format_: str) -> Loaded:
     for problem in loaded.problems:
         click.echo(str(problem), err=True)
     return loaded
+
+
+def chosen(pipeline: Pipeline, names: Sequence[str], format_: str) -> tuple[Entity, ...]:
+    """The entities that were named; the process leaves with 2 for a name that is none."""
+    try:
+        return app.chosen(pipeline, names)
+    except SpecError as failure:
+        leave_with_problems(failure, format_)
 
 
 def leave_with_problems(failure: SpecError, format_: str) -> NoReturn:

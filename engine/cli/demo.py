@@ -13,6 +13,7 @@ import click
 
 from engine import assets
 from engine.cli import common
+from engine.db.sql import PAGE
 from engine.demo import hr
 from engine.demo.receiver import Receiver
 
@@ -53,7 +54,7 @@ def demo(rows: int, folder: Path, fresh: bool) -> int:
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     # A process of its own, exactly as it would run against the real databases.
     command = [sys.executable, "-m", "engine", "run", str(spec)]
-    click.echo(f"$ python -m engine run {spec}\n")
+    click.echo(f"$ python -m engine run {spec}      (the connections and the API are set for this run)\n")
     finished = subprocess.run(command, env={**os.environ, **_environment(folder, server.url)}, check=False)
     server.shutdown()
     server.server_close()
@@ -75,6 +76,12 @@ def _project(folder: Path) -> Path:
     if (Path.cwd() / "pipelines" / "sync.yaml").exists() and (Path.cwd() / "pipelines" / "sync.yaml").samefile(shipped):
         return Path("pipelines/sync.yaml")
     folder.mkdir(parents=True, exist_ok=True)
+    # The templates of the HR job belong to this project: what ships for every project is the paging and the ledger.
+    templates = folder / "templates" / "sql"
+    templates.mkdir(parents=True, exist_ok=True)
+    for template in (assets.folder("templates") / "sql").glob("*.sql.j2"):
+        if template.name != PAGE:
+            shutil.copy(template, templates)
     return Path(shutil.copy(shipped, folder / "sync.yaml"))
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import tempfile
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from engine import __version__
-from engine.cli.masks import masked
 from engine.errors import LeaseHeld, SpecError, SyncLedgerError
+from engine.observe.masks import masked
 
 # Of each command: its module, and its line in the help.
 COMMANDS = {
@@ -87,16 +89,21 @@ def main() -> NoReturn:
     except SpecError as failure:
         click.echo(str(failure), err=True)
         sys.exit(2)
-    except LeaseHeld as failure:
-        click.echo(f"error: {masked(str(failure))}", err=True)
-        sys.exit(3)
     except SyncLedgerError as failure:
-        click.echo(f"error: {masked(str(failure))}", err=True)
-        sys.exit(4)
+        _show(failure)
+        sys.exit(3 if isinstance(failure, LeaseHeld) else 4)
     except Exception as bug:  # noqa: BLE001 - the last line of defence: a report instead of a traceback
         _report(bug)
         sys.exit(70)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _show(failure: SyncLedgerError) -> None:
+    """The error on stderr; and as the one document on stdout where JSON was asked for."""
+    text = masked(str(failure))
+    click.echo(f"error: {text}", err=True)
+    if "--format=json" in sys.argv or ("--format", "json") in pairwise(sys.argv):
+        click.echo(json.dumps({"error": text}))
 
 
 def _tolerant_streams() -> None:

@@ -8,9 +8,9 @@ import click
 
 from engine import app
 from engine.cli import common
-from engine.cli.masks import masked
 from engine.context import RunContext
 from engine.endpoint.session import Caller
+from engine.observe.masks import masked
 from engine.plan import EntityPlan, plan_entity
 
 EPILOG = """\b
@@ -44,7 +44,7 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
             run = RunContext.start()
             plans = [
                 plan_entity(entity, opened.source, lookup, waiting, run, caller, preview)
-                for entity in app.chosen(pipeline, entities)
+                for entity in common.chosen(pipeline, entities, format_)
             ]
     finally:
         caller.close()
@@ -65,12 +65,9 @@ def _masked_json(made: EntityPlan) -> dict[str, object]:
 
 
 def _show(plans: list[EntityPlan]) -> None:
-    titles = ["In source", "Tracked", "In doubt", "Due", "Batches", "To reject", "No ID", "ID twice"]
-    rows = []
-    for made in plans:
-        document = made.as_json()
-        numbers = ("in_source", "tracked", "in_doubt", "due", "batches", "rejected", "without_id", "repeated_ids")
-        rows.append([made.name, *[f"{document[name]:,}" for name in numbers]])
+    documents = [made.as_json() for made in plans]
+    titles = [title for title, key in _COLUMNS.items() if title in _ALWAYS or any(d[key] for d in documents)]
+    rows = [[str(d["name"]), *[f"{d[_COLUMNS[title]]:,}" for title in titles]] for d in documents]
     common.print_table([("Entity", "left"), *[(title, "right") for title in titles]], rows)
     for made in plans:
         if made.error:
@@ -82,3 +79,10 @@ def _show(plans: list[EntityPlan]) -> None:
             for name, value in request.headers.items():
                 click.echo(f"{name}: {masked(value)}")
             click.echo(f"\n{request.body.decode()}")
+
+
+_COLUMNS = {
+    "In source": "in_source", "Sent before": "tracked", "Dropped": "dropped", "In doubt": "in_doubt", "Due": "due",
+    "Batches": "batches", "To reject": "rejected", "No ID": "without_id", "ID twice": "repeated_ids",
+}  # fmt: skip
+_ALWAYS = {"In source", "Sent before", "Due", "Batches"}

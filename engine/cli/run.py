@@ -13,6 +13,7 @@ from engine import app
 from engine.app import RunReport
 from engine.cli import common
 from engine.errors import SpecError
+from engine.observe.masks import masked
 from engine.observe.progress import Lines, Live
 from engine.stages.counts import Counts
 
@@ -73,6 +74,12 @@ def show(report: RunReport) -> None:
     for entity in report.entities:
         if entity.error:
             console.print(f"{entity.name}: {entity.error}", markup=False, soft_wrap=True)
+        for rejection in entity.samples:
+            id_ = rejection.id or "(no ID)"
+            console.print(f"{entity.name}: rejected {id_}: {masked(rejection.reason)}", markup=False, soft_wrap=True)
+        more = entity.counts.rejected - len(entity.samples)
+        if more > 0:
+            console.print(f"{entity.name}: {more:,} more are in TB_R_SYNC_REJECT", markup=False)
     console.print(verdict(report), markup=False, soft_wrap=True)
 
 
@@ -80,14 +87,16 @@ _COLUMNS: dict[str, Callable[[Counts], int]] = {
     "In source": lambda counts: counts.read,
     "Sent before": lambda counts: counts.excluded,
     "Dropped": lambda counts: counts.dropped,
+    "Waiting": lambda counts: counts.waiting,
     "Due": lambda counts: counts.due,
     "Delivered": lambda counts: counts.accepted,
+    "Settled": lambda counts: counts.settled,
     "Rejected": lambda counts: counts.rejected,
     "Failed": lambda counts: counts.failed,
     "In doubt": lambda counts: counts.in_doubt,
     "Calls": lambda counts: counts.calls,
 }
-_IF_ANY = {"Dropped", "Rejected", "Failed", "In doubt"}
+_IF_ANY = {"Dropped", "Waiting", "Settled", "Rejected", "Failed", "In doubt"}
 """Columns that are worth their width only when there is something in them."""
 
 
@@ -107,6 +116,9 @@ def verdict(report: RunReport) -> str:
             f"Delivered {accepted:,} records in {sum(c.calls for c in counts):,} calls, {seconds}. Run {report.run_id}."
         )
     missing = due - accepted
+    unread = sum(entity.gravity is not None for entity in report.entities)
+    if unread and not missing:
+        return f"{unread} of {len(report.entities)} entities could not be run; {accepted:,} records delivered ({seconds}). Run {report.run_id}."
     return (
         f"Not everything arrived: {accepted:,} delivered, {missing:,} not ({seconds}). They are not tracked and are offered "
         f"again by the next run. Run {report.run_id}."

@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from engine import app
-from engine.cli import common, masks
+from engine.cli import common
 from engine.context import utc_now
 from engine.errors import SpecError
+from engine.observe import masks
 from engine.schedule import Loop, Memory, due_times, entries, run_spec
 
 EPILOG = """\b

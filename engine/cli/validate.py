@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import orjson
 
-from engine.cli import masks
 from engine.errors import Problem
+from engine.observe import masks
 from engine.spec.load import Loaded, examine
 
 EPILOG = """\b

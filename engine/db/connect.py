@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sqlite3
 import struct
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ _SS_TIMESTAMPOFFSET = -155  # msodbcsql.h: SQL_SS_TIMESTAMPOFFSET
 # bytes of any length, so longer text travels as UTF-8 bytes. It also drops the fractions of datetime parameters, which
 # text keeps.
 _MARIADB_TEXT_LIMIT = 100
-_LOG = logging.getLogger(__name__)
+_MSSQL_PYTHON_LEAVES_OUT = ("APP", "WSID", "MARS_Connection", "Language")
 
 
 @dataclass(slots=True)
@@ -109,6 +108,10 @@ class Connection:
             if not isinstance(self.raw, sqlite3.Connection):
                 self.raw.autocommit = True
         except self.errors as failure:
+            if how == "rollback":
+                # Nobody knows what state it is in: let the next statement fail loudly.
+                self._in_transaction = False
+                self.close()
             raise _database_error(failure) from failure
 
     def _parameter(self, value: Any) -> Any:
@@ -170,13 +173,17 @@ def _open_sqlite(text: str, root: Path, *, create: bool, read_only: bool) -> Con
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         mode = "ro" if read_only else "rwc"
-        raw = sqlite3.connect(
-            f"{file.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=SQLITE_BUSY_SECONDS
-        )
+        raw = sqlite3.connect(f"{_uri(file)}?mode={mode}", uri=True, isolation_level=None, timeout=SQLITE_BUSY_SECONDS)
     except (sqlite3.Error, OSError) as failure:
         raise ConnectionFailed(f"cannot open the SQLite file {file}: {failure}") from failure
     dialect = by_reported_name("SQLite", root)
     return Connection(raw, dialect, Templates(root, dialect), (sqlite3.Error,), description=str(file))
+
+
+def _uri(file: Path) -> str:
+    """The file as a URI for SQLite, which takes no host: a UNC path keeps its slashes behind an empty one."""
+    uri = file.absolute().as_uri()
+    return uri if uri.startswith("file:///") else uri.replace("file://", "file:////", 1)
 
 
 def _open_odbc(text: str, root: Path) -> Connection:
@@ -209,15 +216,21 @@ def _connect_pyodbc(
     pyodbc.pooling = False  # type: ignore[attr-defined]  # a setting of the module
     try:
         raw = pyodbc.connect(text.rstrip("; ") + ";" + strings.join(extra), autocommit=True, timeout=timeout or 0)
+    except (pyodbc.Error, UnicodeError) as failure:
+        raise ConnectionFailed(
+            f"cannot connect to {_where(text, 'the database')}: {_database_error(failure)}"
+        ) from failure
+    try:
         reported = raw.getinfo(pyodbc.SQL_DBMS_NAME)
         driver = raw.getinfo(pyodbc.SQL_DRIVER_NAME)
-    except (pyodbc.Error, UnicodeError) as failure:
-        raise ConnectionFailed(f"cannot connect: {_database_error(failure)}") from failure
-    raw.add_output_converter(_SS_TIMESTAMPOFFSET, _datetimeoffset)
-    dialect = by_reported_name(reported, root)
-    return Connection(
-        raw, dialect, Templates(root, dialect), (pyodbc.Error,), "maodbc" in driver.casefold(), _where(text, reported)
-    )
+        raw.add_output_converter(_SS_TIMESTAMPOFFSET, _datetimeoffset)
+        dialect = by_reported_name(reported, root)
+    except BaseException:
+        raw.close()
+        raise
+    mariadb = "maodbc" in driver.casefold()
+    opened = Connection(raw, dialect, Templates(root, dialect), (pyodbc.Error,), mariadb, _where(text, reported))
+    return _begin_session(opened)
 
 
 def _connect_mssql_python(
@@ -227,15 +240,30 @@ def _connect_mssql_python(
         driver = importlib.import_module("mssql_python")
     except (ImportError, OSError) as failure:
         raise ConnectionFailed(f"{missing} Or, without ODBC: pip install 'syncledger[mssql]'") from failure
-    text = strings.join([(key, value) for key, value in pairs if key not in ("APP", "WSID")])
+    refused = [key for key, _ in pairs if key in ("Failover_Partner", "AttachDBFileName")]
+    if refused:
+        raise ConnectionFailed(f"mssql-python has no {refused[0]}; leave it out, or install unixODBC and a driver")
+    # Every result is fetched whole, so MARS changes nothing; the others only name the client.
+    text = strings.join([(key, value) for key, value in pairs if key not in _MSSQL_PYTHON_LEAVES_OUT])
+    unreadable = getattr(driver, "ConnectionStringParseError", ValueError)
     try:
         raw = driver.connect(text, autocommit=True, timeout=timeout or 0)
-    except (driver.Error, RuntimeError, ValueError) as failure:
+    except (driver.Error, unreadable, RuntimeError, ValueError) as failure:
         raise ConnectionFailed(f"cannot connect: {_database_error(failure)}") from failure
     dialect = by_reported_name("Microsoft SQL Server", root)
-    return Connection(
-        raw, dialect, Templates(root, dialect), (driver.Error,), description=_where(text, dialect.reported[0])
-    )
+    opened = Connection(raw, dialect, Templates(root, dialect), (driver.Error,), description=_where(text, "SQL Server"))
+    return _begin_session(opened)
+
+
+def _begin_session(opened: Connection) -> Connection:
+    """Run what the dialect wants at the start of every session; a connection that cannot is closed."""
+    try:
+        for statement in opened.dialect.session:
+            opened.execute(Statement(statement, ()))
+    except DatabaseError as failure:
+        opened.close()
+        raise ConnectionFailed(f"the session cannot be set up: {failure}") from failure
+    return opened
 
 
 def _import_pyodbc() -> ModuleType:

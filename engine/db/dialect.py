@@ -28,6 +28,8 @@ class Dialect:
     """The expression for the current time in UTC on the database's clock."""
     odbc: tuple[tuple[str, str], ...]
     """Keys added to an ODBC string of these drivers where the user gives none."""
+    session: tuple[str, ...]
+    """Statements that begin every session."""
     types: tuple[tuple[str, str], ...]
     """Column types of the ledger's tables, by the name its CREATE statements use."""
 
@@ -81,5 +83,6 @@ def _load(file: Path) -> Dialect:
         (opening, closing),
         data["now"],
         tuple(data["odbc"].items()),
+        tuple(data["session"]),
         tuple(data["types"].items()),
     )

@@ -22,6 +22,7 @@ from jinja2 import (
     TemplateNotFound,
     Undefined,
     UndefinedError,
+    nodes,
     pass_context,
 )
 from jinja2.runtime import Context
@@ -146,6 +147,18 @@ class Templates:
     def _words(self) -> dict[str, Any]:
         return {"now": Sql(self.dialect.now), "types": {name: Sql(text) for name, text in self.dialect.types}}
 
+    def wrapped(self, template: str | None, query: str | None) -> bool:
+        """True for SQL that `page.sql.j2` pages, directly or through templates of the user's own."""
+        assert self.environment.loader is not None, "set in __post_init__"  # noqa: S101
+        pending = [self.environment.loader.get_source(self.environment, template)[0] if template else wrap(query or "")]
+        while pending:
+            for node in self.environment.parse(pending.pop()).find_all(nodes.Extends):
+                if isinstance(node.template, nodes.Const):
+                    if node.template.value == PAGE:
+                        return True
+                    pending.append(self.environment.loader.get_source(self.environment, node.template.value)[0])
+        return False
+
     def _identifier(self, name: object) -> Sql:
         if isinstance(name, Undefined) or not isinstance(name, str) or not name or "\0" in name:
             raise UndefinedError(f"identifier needs the name of a column or table, not {name!r}")
@@ -179,9 +192,17 @@ class _InsideLoader(FileSystemLoader):
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         source, file, uptodate = super().get_source(environment, template)
         real = Path(file).resolve()
+        shipped = template_folders(Path())[-1].resolve()
+        if real.parent == shipped and template != PAGE and str(shipped) not in map(_resolved, self.searchpath[:2]):
+            # The HR job's own templates ship too; they are that project's, not everybody's.
+            raise TemplateNotFound(template)
         if not any(real.is_relative_to(Path(folder).resolve()) for folder in self.searchpath):
             raise TemplateNotFound(template, f"template {template!r} is a link out of the templates folder")
         return source, file, uptodate
+
+
+def _resolved(folder: str) -> str:
+    return str(Path(folder).resolve())
 
 
 def _render(render: Callable[..., str], context: Mapping[str, Any]) -> Statement:

@@ -47,6 +47,8 @@ _ADONET_ONLY = {
 }  # fmt: skip
 _TIMEOUT = {"connect timeout", "connection timeout", "timeout"}
 _BOOLEAN = {"Trusted_Connection", "TrustServerCertificate", "MARS_Connection", "MultiSubnetFailover"}
+# Quotes around a value belong to ADO.NET; to ODBC they are characters like others.
+_ODBC = re.compile(r"(^|;)\s*(driver|dsn|filedsn)\s*=", re.IGNORECASE)
 _SECRET = re.compile(r"pwd|pass|secret|token|key$|credential|phrase", re.IGNORECASE)
 
 
@@ -65,6 +67,8 @@ def kind(text: str) -> Kind:
     """Which kind of connection string this is. Raises `ConnectionFailed` without showing the string."""
     if text.startswith(SQLITE):
         return "sqlite"
+    if re.match(r"[a-z][a-z0-9+]*://", text, re.IGNORECASE):
+        raise ConnectionFailed(f"this is a URL (SQLite's has three slashes: sqlite:///file.db); write {FORMS}")
     parts = split(text)
     if parts.get("driver", "dsn", "filedsn"):
         return "odbc"
@@ -94,7 +98,7 @@ def _value(text: str, start: int) -> tuple[str, int]:
     """The value that begins at `start` and where the next part begins. Quoted by {}, '' or "" it may hold anything."""
     while start < len(text) and text[start] in " \t":
         start += 1
-    closing = {"{": "}", '"': '"', "'": "'"}.get(text[start : start + 1])
+    closing = {"{": "}", **({} if _ODBC.search(text) else {'"': '"', "'": "'"})}.get(text[start : start + 1])
     if closing is None:
         end = text.find(";", start)
         end = len(text) if end < 0 else end

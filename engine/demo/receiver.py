@@ -57,7 +57,9 @@ class Receiver(ThreadingHTTPServer):
             if key:
                 self._keys.add(key)
             tally.records += len(records)
-            tally.ids.update(str(record.get(self.id_field)) for record in records if isinstance(record, dict))
+            tally.ids.update(
+                str(record[self.id_field]) for record in records if isinstance(record, dict) and self.id_field in record
+            )
             return len(records)
 
     def as_json(self) -> dict[str, dict[str, int]]:

@@ -11,6 +11,7 @@ from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
 from requests.auth import AuthBase, HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
+from engine.endpoint import deadline
 from engine.model import Api, BasicAuth, BearerAuth, HeaderAuth, OAuth2
 
 _RENEW_BEFORE = 30.0
@@ -74,6 +75,7 @@ class ClientCredentials(AuthBase):
                 )
             except (OAuth2Error, requests.RequestException, ValueError) as failure:
                 raise TokenRefused(f"no token from {settings.token_url}: {failure}") from failure
+        deadline.not_sent_yet()
         self._token = str(token["access_token"])
         self._learned(self._token)
         # RFC 6749 section 5.1: without expires_in the server says its lifetime elsewhere; an hour is the usual one.

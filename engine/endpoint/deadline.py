@@ -60,6 +60,13 @@ def call(seconds: float) -> Iterator[Call]:
         _current.call = None
 
 
+def not_sent_yet() -> None:
+    """What this thread has sent so far was not the request: a token had to be fetched first."""
+    watched: Call | None = getattr(_current, "call", None)
+    if watched:
+        watched.requesting = watched.sent = False
+
+
 class _Watched:
     """Tells the current call of its socket, and when the first byte of a request leaves."""
 

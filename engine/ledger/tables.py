@@ -93,9 +93,9 @@ def present(db: Connection, table: Table) -> bool:
     try:
         columns = {name.casefold() for name in db.run("ledger/probe.sql.j2", name=table.name).columns}
     except DatabaseError as failure:
-        if _is_no_database(failure):
-            raise LedgerError(f"the ledger {db.description} cannot be read: {failure}") from failure
-        return False
+        if _is_absent(failure):
+            return False
+        raise LedgerError(f"the table {table.name} in {db.description} cannot be read: {failure}") from failure
     missing = sorted(table.columns - columns)
     if missing:
         raise LedgerError(
@@ -105,9 +105,10 @@ def present(db: Connection, table: Table) -> bool:
     return True
 
 
-def _is_no_database(failure: DatabaseError) -> bool:
-    text = str(failure).casefold()
-    return any(words in text for words in ("not a database", "locked", "disk i/o", "malformed", "unable to open"))
+def _is_absent(failure: DatabaseError) -> bool:
+    """SQLSTATE 42S02 (ODBC: base table not found), 42P01 (PostgreSQL); sqlite3 and mssql-python only have words."""
+    words = ("no such table", "invalid object name")
+    return failure.sqlstate in ("42S02", "42P01") or any(text in str(failure).casefold() for text in words)
 
 
 def _create(db: Connection, table: Table, names: dict[str, Any]) -> None:
@@ -115,12 +116,8 @@ def _create(db: Connection, table: Table, names: dict[str, Any]) -> None:
         try:
             db.run(f"ledger/{statement}.sql.j2", **names)
         except DatabaseError as failure:
-            if not _made_meanwhile(db, table):
+            # Another run may have made it between our look and our CREATE.
+            if not present(db, table):
                 raise LedgerError(
                     f"the table {table.name} is absent from {db.description} and cannot be created: {failure}"
                 ) from failure
-
-
-def _made_meanwhile(db: Connection, table: Table) -> bool:
-    """Another run may have created the table between our look and our CREATE."""
-    return present(db, table)

@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Live:
-    """One bar per entity, moving as records are decided. Totals are known as far as the source was read."""
+    """One bar per entity: moving while it is read and sent, full when everything that was due is delivered."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(
@@ -45,8 +45,8 @@ class Live:
 
     def progress(self, name: str, counts: Progress) -> None:
         """Move the bar."""
-        decided = counts.accepted + counts.rejected + counts.failed + counts.in_doubt
-        self._bars.update(self._tasks[name], total=max(counts.due, 1), completed=decided, text=_words(counts))
+        # How much there is to come is not known before the source was read to its end.
+        self._bars.update(self._tasks[name], text=f"{counts.accepted:,} delivered, {counts.read:,} read")
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
         """Fill the bar."""
@@ -59,7 +59,10 @@ class Live:
 class Lines:
     """A line when an entity begins and ends, and every few seconds between."""
 
-    def __init__(self, every: float = 5.0) -> None:
+    def __init__(self, pipeline: str | None = None, every: float = 5.0) -> None:
+        """`pipeline` is named in every line where several run in one process."""
+        self._name = f"{pipeline}: " if pipeline else ""
+        self._fields: dict[str, object] = {"pipeline": pipeline} if pipeline else {}
         self._every = every
         self._last = 0.0
 
@@ -74,23 +77,28 @@ class Lines:
     def entity_started(self, name: str) -> None:
         """Say so."""
         self._last = time.monotonic()
-        _LOG.info("%s: started", name, extra={"fields": {"entity": name}})
+        _LOG.info("%s%s: started", self._name, name, extra={"fields": {**self._fields, "entity": name}})
 
     def progress(self, name: str, counts: Progress) -> None:
         """Say how far it is, now and then."""
         if time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
-            _LOG.info("%s: %s", name, _words(counts), extra={"fields": _fields(name, counts)})
+            _LOG.info(
+                "%s%s: %s",
+                self._name,
+                name,
+                _words(counts),
+                extra={"fields": {**self._fields, **_fields(name, counts)}},
+            )
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
         """Say how it ended."""
+        words = _words(counts) if counts.due else f"nothing new, {counts.excluded:,} delivered before"
+        fields = {**self._fields, **_fields(name, counts)}
         if error:
-            _LOG.error(
-                "%s: %s; %s", name, _words(counts), error, extra={"fields": {**_fields(name, counts), "error": error}}
-            )
+            _LOG.error("%s%s: %s; %s", self._name, name, words, error, extra={"fields": {**fields, "error": error}})
         else:
-            words = _words(counts) if counts.due else f"nothing new, {counts.excluded:,} delivered before"
-            _LOG.info("%s: done, %s", name, words, extra={"fields": _fields(name, counts)})
+            _LOG.info("%s%s: done, %s", self._name, name, words, extra={"fields": fields})
 
 
 def _words(counts: Progress) -> str:

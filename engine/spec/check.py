@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from jsonschema import Draft202012Validator, validators
@@ -14,6 +14,7 @@ from jsonschema.exceptions import ValidationError
 
 from engine import assets
 from engine.errors import Problem
+from engine.model import FieldType
 from engine.spec.environment import Interpolated
 from engine.spec.reader import Document, Place, resolve
 
@@ -149,8 +150,8 @@ def _sentence(error: ValidationError, place: Place, document: Document) -> str:
         case "const":
             return f"{_name(place)} is {shown}; it must be {expected!r}"
         case "pattern" if "guid|string" in expected:
-            types = ["guid", "string", "int", "float", "decimal", "bool", "date", "datetime", "binary"]
-            return f"unknown type {shown}{did_you_mean(str(error.instance).rstrip('?'), types)} (`?` makes it nullable)"
+            near = did_you_mean(str(error.instance).rstrip("?"), get_args(FieldType))
+            return f"unknown type {shown}{near} (`?` makes it nullable)"
         case "pattern":
             like = f"; write it like {part['examples'][0]!r}" if part.get("examples") else ""
             return f"{_name(place)} is {shown}, which is not of the form of {title.lower()!r}{like}"

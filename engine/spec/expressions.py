@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta
 from jinja2.exceptions import SecurityError
@@ -60,7 +60,7 @@ def _center(value: str, width: int = 80) -> str:
 _ENVIRONMENT = _Sandbox(undefined=StrictUndefined, autoescape=False)
 _ENVIRONMENT.filters = {**_ENVIRONMENT.filters, "center": _center}
 
-TYPES: tuple[FieldType, ...] = ("guid", "string", "int", "float", "decimal", "bool", "date", "datetime", "binary")
+TYPES: tuple[FieldType, ...] = get_args(FieldType)
 TEXT: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "strip": str.strip}
 
 

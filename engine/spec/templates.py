@@ -57,7 +57,7 @@ class Check:
             if "link" in (failure.message or ""):
                 yield self._in_spec(str(failure.message))
                 return
-            folders = template_folders(self.root)
+            folders = template_folders(self.root)[:1]
             names = sorted(
                 {str(file.relative_to(folder).as_posix()) for folder in folders for file in folder.glob("*.j2")}
                 - {PAGE}
@@ -113,12 +113,12 @@ class Check:
     def _rendered(self, found: Templates, source: str, file: str, offset: int, name: str | None) -> Iterator[Problem]:
         try:
             first, second = (self._render(found, source, name, after) for after in (None, tuple("0" for _ in self.key)))
-            chain, used = _chain(found, source), _used(found, source)
+            used = _used(found, source)
         except (TemplateError, TypeError, ArithmeticError, LookupError, *_TOO_LARGE) as failure:
             word, message = _explain(found, failure)
             yield self._at(source, file, offset, _line_of(failure, name, file), word, message)
             return
-        own = PAGE not in chain
+        own = not found.wrapped(name, None if name else source)
         for word, message in _paging(first, second, own, self.key, used):
             yield self._at(source, file, offset, None, word, message)
 
@@ -170,6 +170,11 @@ def _paging(
         if word:
             yield word, _OFFSET.format(id=id_)
             return
+    texts = [word for _, word in _words(first.text)]
+    query = _wrapped(_words(first.text)) if not own else texts
+    if ";" in texts[:-1] or (query and query[0] not in ("SELECT", "WITH", "VALUES", "(")):
+        yield None, "is not one SELECT statement; a source is only read"
+        return
     if not own:
         inside = [word for word in _wrapped(_words(first.text)) if word in ("ORDER BY", "LIMIT")]
         if inside:

@@ -34,6 +34,7 @@ def batches(shaped: Any, entity: Entity, *, reject: Reject, counts: Counts | Non
             try:
                 part = encode(dict(zip(names, row[1:], strict=True)))
             except (TypeError, ValueError, RecursionError) as refused:
+                origin.leave()
                 reject(Rejection(origin.id, f"the record cannot be written as JSON: {refused}"))
                 continue
             counts.due += 1

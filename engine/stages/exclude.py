@@ -9,7 +9,7 @@ from typing import Any
 from petl.util.base import Table
 
 from engine.errors import EntityError
-from engine.identity import InvalidID, canonical_key
+from engine.identity import InvalidID, canonical_key, clip
 from engine.model import Rejection
 from engine.stages.counts import Counts
 from engine.stages.origin import ORIGIN, Origin
@@ -31,10 +31,11 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
         page_size: int,
         limit: int | None,
         waiting: Container[str],
+        pending: set[str],
     ) -> None:
         self._rows, self._key, self._lookup = rows, key, lookup
         self._reject, self._counts, self._page_size, self._limit = reject, counts, page_size, limit
-        self._waiting = waiting
+        self._waiting, self._pending = waiting, pending
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         rows = iter(self._rows)
@@ -68,11 +69,12 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
                 counts.excluded += 1
             elif id_ in self._waiting:
                 counts.waiting += 1
-            elif id_ in seen:
+            elif id_ in seen or id_ in self._pending:
                 self._reject(Rejection(id_, "the ID stands twice in the source; its first record was taken"))
             else:
                 seen.add(id_)
-                yield (Origin(id_), *row)
+                self._pending.add(id_)
+                yield (Origin(id_, pending=self._pending), *row)
 
 
 def tracked(
@@ -85,13 +87,17 @@ def tracked(
     page_size: int = 10000,
     limit: int | None = None,
     waiting: Container[str] = frozenset(),
+    pending: set[str] | None = None,
 ) -> Due:
     """The rows of a petl table whose canonical ID `lookup` does not return, and that are not `waiting` for
     something. It is asked once per page.
 
-    It stops when `counts.due`, which the stages after it move, has reached `limit`. Rows without a usable ID and repeated IDs of a page go to `reject`.
+    It stops when `counts.due`, which the stages after it move, has reached `limit`. Rows without a usable ID, and repeated IDs
+    of a page or of records that are still `pending`, go to `reject`.
     """
-    return Due(rows, key, lookup, reject, counts or Counts(), page_size, limit, waiting)
+    return Due(
+        rows, key, lookup, reject, counts or Counts(), page_size, limit, waiting, set() if pending is None else pending
+    )
 
 
 def _identify(row: Sequence[Any], positions: list[int]) -> str | Rejection:
@@ -106,4 +112,4 @@ def _nameable(values: list[Any]) -> str:
     if None in values:
         return ""
     text = str(values[0]) if len(values) == 1 else str(values)
-    return text.encode("utf-8", "backslashreplace").decode()[:255]
+    return clip(text)

@@ -49,7 +49,7 @@ def string(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         raise Broken(value, "text")
     if isinstance(value, Decimal):
-        return format(_bounded(value), "f")
+        return format(decimal(value), "f")
     if isinstance(value, (int, float, UUID)):
         return _digits(value)
     if isinstance(value, (date, datetime, time)):
@@ -111,6 +111,8 @@ def boolean(value: Any) -> bool:
         value = {"1": True, "0": False, "true": True, "false": False}.get(value.strip().lower(), value)
     if isinstance(value, (bytes, bytearray)) and len(value) == 1:
         value = value[0]  # BIT(1) of MySQL
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise Broken(value, "true or false")
     if isinstance(value, (bool, int, float, Decimal)) and value in (0, 1):
         return bool(value)
     raise Broken(value, "true or false (0, 1, true, false)")

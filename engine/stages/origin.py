@@ -14,6 +14,12 @@ class Origin:
 
     id: str
     failure: str | None = None
+    pending: set[str] | None = None
+
+    def leave(self) -> None:
+        """This record will not be sent: another of the same ID may be."""
+        if self.pending is not None:
+            self.pending.discard(self.id)
 
     def fail(self, reason: str) -> None:
         """Keep the first reason: later ones follow from it."""

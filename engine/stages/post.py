@@ -85,15 +85,19 @@ class Delivery:
         failpoint.reached("send")
         answer = self.caller.call(self.entity.method, url, batch.payload, batch.key)
         failpoint.reached("answered")
-        reply = replace(self._sort(answer, number), status=answer.status)
+        reply = replace(self._sort(answer, number, url), status=answer.status)
         report(Attempt(batch, number, url, answer.status, answer.seconds, reply.reason, started))
         return reply
 
-    def _sort(self, answer: Answer | NoAnswer, number: int) -> Reply:
+    def _sort(self, answer: Answer | NoAnswer, number: int, url: str) -> Reply:
         """What an answer, or its absence, means for the batch and for the next attempt."""
         repeatable = self.api.idempotency_header is not None and self.api.in_doubt == "resend"
         if isinstance(answer, NoAnswer):
-            return Reply("in_doubt" if answer.sent else "failed", answer.reason, repeatable or not answer.sent)
+            return Reply(
+                "in_doubt" if answer.sent else "failed",
+                f"{answer.reason} ({self.entity.method} {url})",
+                repeatable or not answer.sent,
+            )
         status, retry = answer.status, self.api.retry
         if 200 <= status < 300:
             return Reply("answered", None, again=False, answer=answer)
@@ -101,7 +105,8 @@ class Delivery:
         if status == 401 and number == 1 and self.caller.renew():
             return Reply("failed", reason, again=True, wait=0.0)
         if status in _CLOSING:
-            return Reply("decided", reason, again=False, closes=True)
+            hint = " (check api.auth)" if status in (401, 403, 407) else " (check api.base_url and the endpoint)"
+            return Reply("decided", reason + hint, again=False, closes=True)
         if status in retry.statuses:
             kind: Literal["in_doubt", "failed"] = "in_doubt" if status in self.api.in_doubt_statuses else "failed"
             wait = retry_after(answer, self.run)

@@ -37,6 +37,7 @@ class Records(Table):  # type: ignore[misc]  # petl has no types
                     continue
                 except (ValueError, IndexError, RecursionError):
                     origin.fail(_first_broken(row, names, positions, converters))
+            origin.leave()
             self._reject(Rejection(origin.id, origin.failure))
 
 
@@ -55,7 +56,8 @@ def _contract(entity: Entity, header: list[str]) -> tuple[list[str], list[int], 
     missing = [field.name for field in entity.fields if field.name not in header]
     if missing:
         there = ", ".join(name for name in header if name != ORIGIN)
-        raise EntityError(f"entity {entity.name!r}: no column gives the field {missing[0]!r}; there are: {there}")
+        names = ", ".join(repr(name) for name in missing)
+        raise EntityError(f"entity {entity.name!r}: no column gives the field {names}; there are: {there}")
     converters = [
         _nullable(CONVERTERS[field.type]) if field.nullable else _required(CONVERTERS[field.type])
         for field in entity.fields

@@ -13,7 +13,7 @@ from petl.util.base import Table
 
 from engine.context import RunContext
 from engine.db.connect import Connection, Rows
-from engine.db.sql import PAGE, PageRequest, RunFacts, Statement, pages_itself, wrap
+from engine.db.sql import PageRequest, RunFacts, Statement
 from engine.errors import DatabaseError, SourceError
 from engine.model import Entity
 from engine.spec import expressions
@@ -73,11 +73,7 @@ class _Reader:
     @property
     def own_paging(self) -> bool:
         """True when the SQL holds its own condition, order and limit."""
-        if self.entity.query is not None:
-            return pages_itself(self.entity.query) and PAGE not in self.entity.query
-        loader = self.connection.templates.environment
-        source = loader.loader.get_source(loader, self.entity.template)[0]  # type: ignore[union-attr,arg-type]
-        return re.search(r"\{%-?\s*extends\b", source) is None
+        return not self.connection.templates.wrapped(self.entity.template, self.entity.query)
 
     def rows(self) -> Iterator[Sequence[Any]]:
         # SQL that pages itself names its columns itself; asking it for a page of none may not even parse.
@@ -94,6 +90,22 @@ class _Reader:
                 return
             page.rows.clear()
             page = self.page(names if known else self.entity.id, last)
+            self.drop_known(page.rows, positions, last)
+
+    def drop_known(self, rows: list[Any], positions: tuple[int, ...], last: tuple[Any, ...]) -> None:
+        """Take away rows with the key that the page should come after.
+
+        A database may hold a key more finely than its driver returns it (DATETIME of SQL Server), and so find it again.
+        """
+        full, known = len(rows) >= self.entity.page_size, 0
+        while known < len(rows) and tuple(rows[known][position] for position in positions) == last:
+            known += 1
+        del rows[:known]
+        if known and not rows and full:
+            raise SourceError(
+                f"entity {self.entity.name!r}: paging does not move on behind the ID {last!r}; the driver returns it less "
+                "exactly than the database holds it: convert it to text in the SQL"
+            )
 
     def columns(self) -> tuple[str, ...]:
         """The names the database reports: a page of no rows, or the first row of SQL that pages itself."""
@@ -123,9 +135,8 @@ class _Reader:
             self.run.last_success.replace(tzinfo=None) if self.run.last_success else None,
         )
         request = PageRequest(self.entity.name, facts, limit, names, after, count)
-        query = wrap(self.entity.query) if self.entity.query is not None else None
         try:
-            return self.connection.templates.page(self.entity.template, query, request)
+            return self.connection.templates.page(self.entity.template, self.entity.query, request)
         except TemplateError as failure:
             raise SourceError(f"entity {self.entity.name!r}: its SQL template fails: {failure}") from failure
 

@@ -18,8 +18,6 @@ from engine.stages import fields
 from engine.stages.counts import Counts
 from engine.stages.origin import ORIGIN
 
-Step = Callable[[Any, Any], Any]
-
 
 def apply(table: Any, entity: Entity, counts: Counts) -> Any:
     """The table after every operation, in order. Raises `EntityError` for a column that is not there."""
@@ -74,7 +72,9 @@ def _select(table: Any, text: str, counts: Counts) -> Any:
         except expressions.ExpressionError as failure:
             origin.fail(f"select: {failure}")
             return True
-        counts.dropped += not kept
+        if not kept:
+            counts.dropped += 1
+            origin.leave()
         return kept
 
     return petl.select(table, keep)
