@@ -19,13 +19,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from engine.spec import check
+
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- reference: made by docs/generate.py -->", "<!-- /reference -->"
 
 
 def reference() -> str:
     """The table of every key of a spec."""
-    schema = json.loads((ROOT / "schema" / "pipeline.schema.json").read_text(encoding="utf-8"))
+    schema = check.schema()
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, part, required in _keys(schema, schema, ""):
         default = "**required**" if required else f"`{json.dumps(part['default'])}`" if "default" in part else ""

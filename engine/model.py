@@ -118,12 +118,13 @@ class Api:
     idempotency_header: str | None
     in_doubt: Literal["resend", "hold"]
     in_doubt_statuses: frozenset[int]
-    idempotency_max_age: float
     proxy: str | None = field(repr=False)
     verify: bool | Path
     cert: Path | None
     cert_key: Path | None
     gzip: bool
+    idempotency_max_age: float = 86400.0
+    """Seconds for which the API remembers a key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def _settle_open(entity: Entity, tools: Tools, report: EntityReport, window: Win
         window.submit(batch)
         while window.busy:
             for outcome in window.drain():
-                tools.ledger.settle(outcome, tools.api.in_doubt == "hold")
+                tools.ledger.settle(outcome, hold=tools.api.in_doubt == "hold")
                 report.counts.settled += len(outcome.accepted)
                 report.error = report.error or outcome.reason
 
@@ -156,7 +156,7 @@ def _finish(window: Window, tools: Tools, report: EntityReport) -> None:
 def _settle(outcome: Outcome, tools: Tools, report: EntityReport) -> None:
     counts = report.counts
     try:
-        tools.ledger.settle(outcome, tools.api.in_doubt == "hold")
+        tools.ledger.settle(outcome, hold=tools.api.in_doubt == "hold")
     except LedgerError:
         counts.in_doubt += len(outcome.batch.ids)
         raise

@@ -135,7 +135,7 @@ def test_a_second_signal_stops_at_once_and_tracks_nothing_that_was_not_answered(
     assert process.returncode == 130
     assert project.tracked() == ["1", "2"]
     again = project.run()
-    assert again["entities"][0]["accepted"] == 2
+    assert again["entities"][0]["settled"] == 2
 
 
 def test_a_run_that_is_cancelled_while_it_reads_adds_up(project: Project, api: FaultAPI, start: Start) -> None:

@@ -84,6 +84,12 @@ def columns_of(db: Connection, table: str) -> list[str]:
     return [name.casefold() for name in db.execute(Statement(f"SELECT * FROM {table} WHERE 1 = 0", ())).columns]
 
 
+def settle(ledger: Ledger, outcome: Outcome) -> None:
+    """As a run does it: written into the journal first."""
+    ledger.intend(outcome.batch)
+    ledger.settle(replace(outcome, answered=True))
+
+
 def batch(*ids: str, entity: str = "Users") -> Batch:
     return Batch(str(uuid.uuid4()), entity, str(uuid.uuid4()), ids, b"[]")
 
@@ -132,7 +138,7 @@ def test_the_tracking_table_refuses_a_pair_twice_and_nulls_and_dates_rows_by_its
 
 
 def test_preparing_twice_changes_nothing(db: Connection, ledger: Ledger) -> None:
-    ledger.settle(Outcome(batch("1"), accepted=("1",)))
+    settle(ledger, Outcome(batch("1"), accepted=("1",)))
     ledger.prepare()
     assert make_ledger(db).tracked("Users", ["1", "2"]) == {"1"}
 
@@ -143,7 +149,7 @@ def test_existing_tables_are_used_as_they_are_with_extra_nullable_columns(db: Co
     ask(db, f"INSERT INTO {TRACKING} (EntityType, EntityId, Remark) VALUES ('Users', '7', 'by hand')")
     ledger = make_ledger(db)
     assert ledger.tracked("Users", ["7", "8"]) == {"7"}
-    ledger.settle(Outcome(batch("7", "8"), accepted=("7", "8")))
+    settle(ledger, Outcome(batch("7", "8"), accepted=("7", "8")))
     assert ask(db, f"SELECT EntityId, Remark FROM {TRACKING} ORDER BY EntityId") == [("7", "by hand"), ("8", None)]
 
 
@@ -156,7 +162,7 @@ def test_an_existing_table_of_another_collation_of_its_database_works(db: Connec
     ask(db, f"CREATE TABLE {TRACKING} ({NET_TRACKING[dialect]}){options}")
     ask(db, f"CREATE UNIQUE INDEX UQ_net ON {TRACKING} (EntityType, EntityId)")
     ledger = make_ledger(db)
-    ledger.settle(Outcome(batch("7", "8"), accepted=("7", "8")))
+    settle(ledger, Outcome(batch("7", "8"), accepted=("7", "8")))
     assert ledger.tracked("Users", ["7", "9"]) == {"7"}
     assert ledger.forget("Users", ["7"]) == ["7"]
     assert ledger.tracked("Users", ["7", "8"]) == {"8"}
@@ -207,7 +213,7 @@ def test_tables_may_stand_in_a_schema_of_their_own(db: Connection, dialect: str)
     ledger = make_ledger(db, spec)
     made = batch("1")
     ledger.attempt(attempt(made))
-    ledger.settle(Outcome(made, accepted=("1",)))
+    settle(ledger, Outcome(made, accepted=("1",)))
     assert ask(db, f"SELECT EntityId FROM {schema}.Delivered") == [("1",)]
     assert ask(db, f"SELECT COUNT(*) FROM {schema}.Calls") == [(1,)]
 
@@ -219,7 +225,7 @@ def test_tables_may_stand_in_a_schema_of_their_own(db: Connection, dialect: str)
 def test_thousands_of_ids_are_tracked_found_and_forgotten(ledger: Ledger, count: int) -> None:
     ids = [str(uuid.UUID(int=number)) for number in range(count)]
     others = [str(uuid.UUID(int=number)) for number in range(count, count + 100)]
-    ledger.settle(Outcome(batch(*ids), accepted=tuple(ids)))
+    settle(ledger, Outcome(batch(*ids), accepted=tuple(ids)))
     assert ledger.tracked("Users", [*others, *ids]) == set(ids)
     assert ledger.tracked("Orgs", ids) == set()
     began = time.monotonic()
@@ -243,15 +249,15 @@ AWKWARD = [
 
 def test_awkward_ids_are_kept_apart_and_come_back_as_they_went_in(ledger: Ledger) -> None:
     half = AWKWARD[::2]
-    ledger.settle(Outcome(batch(*half), accepted=tuple(half)))
+    settle(ledger, Outcome(batch(*half), accepted=tuple(half)))
     assert ledger.tracked("Users", AWKWARD) == set(half)
-    ledger.settle(Outcome(batch(*AWKWARD), accepted=tuple(AWKWARD)))
+    settle(ledger, Outcome(batch(*AWKWARD), accepted=tuple(AWKWARD)))
     assert ledger.tracked("Users", AWKWARD) == set(AWKWARD)
 
 
 def test_an_awkward_id_alone_is_tracked_found_and_forgotten(db: Connection, ledger: Ledger) -> None:
     for id_ in AWKWARD:
-        ledger.settle(Outcome(batch(id_), accepted=(id_,)))
+        settle(ledger, Outcome(batch(id_), accepted=(id_,)))
         assert ledger.tracked("Users", [id_]) == {id_}
         assert ask(db, f"SELECT EntityId FROM {TRACKING}") == [(id_,)]
         assert ledger.forget("Users", [id_]) == [id_]
@@ -264,16 +270,16 @@ def test_an_id_with_a_nul_is_refused_as_an_id_or_kept_by_the_ledger(ledger: Ledg
     except InvalidID:
         return  # a record refused alone: nothing else is held up
     assert ledger.tracked("Users", [id_, "2"]) == set()
-    ledger.settle(Outcome(batch(id_), accepted=(id_,)))
+    settle(ledger, Outcome(batch(id_), accepted=(id_,)))
     assert ledger.tracked("Users", [id_]) == {id_}
 
 
 def test_tracking_twice_is_harmless_and_keeps_the_first_time(db: Connection, ledger: Ledger) -> None:
-    ledger.settle(Outcome(batch("1", "2"), accepted=("1", "2")))
+    settle(ledger, Outcome(batch("1", "2"), accepted=("1", "2")))
     before = ask(db, f"SELECT EntityId, SyncTimestamp FROM {TRACKING} WHERE EntityId = '1'")
     time.sleep(0.01)
-    ledger.settle(Outcome(batch("1", "2", "3"), accepted=("1", "2", "3")))
-    ledger.settle(Outcome(batch("4", "4"), accepted=("4", "4")))
+    settle(ledger, Outcome(batch("1", "2", "3"), accepted=("1", "2", "3")))
+    settle(ledger, Outcome(batch("4", "4"), accepted=("4", "4")))
     assert ask(db, f"SELECT EntityId, SyncTimestamp FROM {TRACKING} WHERE EntityId = '1'") == before
     assert ask(db, f"SELECT EntityId FROM {TRACKING} ORDER BY EntityId") == [("1",), ("2",), ("3",), ("4",)]
 
@@ -294,10 +300,10 @@ def test_settling_is_all_or_nothing(db: Connection, ledger: Ledger) -> None:
     ask(db, "DROP TABLE TB_R_SYNC_REJECT")
     made = batch("1", "2", "3")
     with pytest.raises(LedgerError):
-        ledger.settle(Outcome(made, accepted=("1", "2"), rejected=(Rejection("3", "bad", 400),)))
+        settle(ledger, Outcome(made, accepted=("1", "2"), rejected=(Rejection("3", "bad", 400),)))
     assert ask(db, f"SELECT COUNT(*) FROM {TRACKING}") == [(0,)]
     # And the connection is fit for the next batch.
-    ledger.settle(Outcome(batch("4"), accepted=("4",)))
+    settle(ledger, Outcome(batch("4"), accepted=("4",)))
     assert ledger.tracked("Users", ["1", "2", "3", "4"]) == {"4"}
 
 
@@ -306,7 +312,7 @@ def test_what_one_connection_settled_another_sees_at_once(ledger: Ledger, text: 
     try:
         second = make_ledger(other)
         assert second.tracked("Users", ["1"]) == set()
-        ledger.settle(Outcome(batch("1"), accepted=("1",)))
+        settle(ledger, Outcome(batch("1"), accepted=("1",)))
         assert second.tracked("Users", ["1"]) == {"1"}
     finally:
         other.close()
@@ -373,7 +379,7 @@ def test_a_log_row_stays_when_the_settlement_after_it_fails(db: Connection, ledg
     ledger.attempt(attempt(made))
     ask(db, f"DROP TABLE {TRACKING}")
     with pytest.raises(LedgerError):
-        ledger.settle(Outcome(made, accepted=("1",)))
+        settle(ledger, Outcome(made, accepted=("1",)))
     assert ask(db, f"SELECT COUNT(*) FROM {LOG}") == [(1,)]
 
 
@@ -385,7 +391,7 @@ def test_a_record_rejected_again_counts_its_attempts_and_keeps_its_first_time(db
     first = ask(db, "SELECT FirstSeen FROM TB_R_SYNC_REJECT WHERE EntityId = '7'")
     time.sleep(0.01)
     made = batch("7")
-    ledger.settle(Outcome(made, rejected=(Rejection("7", "second \N{GRINNING FACE}", 422),)))
+    settle(ledger, Outcome(made, rejected=(Rejection("7", "second \N{GRINNING FACE}", 422),)))
     rows = ask(
         db,
         "SELECT EntityType, EntityId, State, Reason, HttpResponseCode, Attempts, BatchId FROM TB_R_SYNC_REJECT "
@@ -417,7 +423,7 @@ def test_a_record_accepted_in_a_later_run_is_no_longer_rejected(db: Connection, 
     ledger.reject("Users", [Rejection("7", "bad"), Rejection("8", "bad")])
     time.sleep(0.01)
     later = make_ledger(db)
-    later.settle(Outcome(batch("7"), accepted=("7",)))
+    settle(later, Outcome(batch("7"), accepted=("7",)))
     assert ask(db, "SELECT EntityId FROM TB_R_SYNC_REJECT") == [("8",)]
 
 
@@ -481,8 +487,8 @@ def test_a_due_time_comes_back_as_it_was_set(db: Connection) -> None:
 
 
 def test_standings_count_tracked_and_rejected_by_entity(ledger: Ledger) -> None:
-    ledger.settle(Outcome(batch("1", "2"), accepted=("1", "2")))
-    ledger.settle(Outcome(batch("1", entity="Orgs"), accepted=("1",)))
+    settle(ledger, Outcome(batch("1", "2"), accepted=("1", "2")))
+    settle(ledger, Outcome(batch("1", entity="Orgs"), accepted=("1",)))
     ledger.reject("Users", [Rejection("3", "bad")])
     ledger.reject("Events", [Rejection("4", "bad"), Rejection("5", "bad")])
     found = ledger.standings()
@@ -494,7 +500,7 @@ def test_standings_count_tracked_and_rejected_by_entity(ledger: Ledger) -> None:
 
 
 def test_forgetting_is_an_audit_row(db: Connection, ledger: Ledger) -> None:
-    ledger.settle(Outcome(batch("1", "2"), accepted=("1", "2")))
+    settle(ledger, Outcome(batch("1", "2"), accepted=("1", "2")))
     assert ledger.forget("Users", ["2", "9"]) == ["2"]
     ((activity, information),) = ask(db, f"SELECT Activity, AdditionalInformation FROM {LOG}")
     assert activity == "Forget: Users"

@@ -16,7 +16,7 @@ import pytest
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, slow
 from tests.project import Project, check_sums
 
-RECORDS, BATCH = 7, 2
+RECORDS, BATCH = 5, 2
 LAST_STEP = 200
 """More steps than a run has: the matrix must end before it."""
 
@@ -56,8 +56,7 @@ def _heal(project: Project) -> None:
     check_sums(report)
 
 
-@pytest.mark.parametrize("in_flight", [1, 4])
-@pytest.mark.parametrize("ledger", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize(("ledger", "in_flight"), [("sqlite", 1), ("sqlite", 4), ("postgresql", 4), ("mysql", 1)])
 def test_killed_at_any_step_nothing_is_lost_and_nothing_doubled(
     project: Project, api: FaultAPI, database: Callable[[str], str], ledger: str, in_flight: int
 ) -> None:
@@ -83,7 +82,7 @@ def test_an_api_without_keys_sees_again_at_most_what_was_on_the_wire_and_the_log
 ) -> None:
     project.users(RECORDS)
     project.entity(batch_size=BATCH)
-    for step in ("send:2", "answer began:2", "answered:2", "settle:2", "tracked:2", "before commit:5"):
+    for step in ("send:2", "answer began:2", "answered:2", "settle:2", "tracked:2"):
         (project.folder / "log.db").unlink(missing_ok=True)
         store = Store(keyed=False)
         api.script("/users", store.behaviour())

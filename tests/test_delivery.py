@@ -305,7 +305,7 @@ def test_a_batch_that_stays_in_doubt_is_not_tracked_and_ends_by_the_deadline(pro
     for name in FAULTS:
         api.script(f"/{name.lower()}", answer())
     again = by_name(project.run())
-    assert {entity["accepted"] for entity in again.values()} == {2}
+    assert {entity["settled"] for entity in again.values()} == {2}
 
 
 @pytest.mark.parametrize("reason", [{"idempotency_header": None}, {"in_doubt": "hold"}])

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
+from engine.cli.init import SPEC as INIT_SPEC
 from engine.spec.check import schema
 from engine.spec.load import examine
 from tests.project import ROOT, Project
@@ -95,6 +97,15 @@ ENVIRONMENT = {
 }
 
 
+def hr_project(tmp_path: Path) -> Project:
+    """A project with the templates that the specs here name."""
+    project = Project(tmp_path / "project")
+    for template in (ROOT / "templates" / "sql").glob("*.sql.j2"):
+        if template.name != "page.sql.j2":
+            project.template(template.name, template.read_text(encoding="utf-8"))
+    return project
+
+
 def resolved(part: dict[str, Any]) -> dict[str, Any]:
     """The part itself, or what its `$ref` names."""
     if "$ref" not in part:
@@ -145,10 +156,23 @@ def accepts(part: dict[str, Any], value: Any) -> list[str]:
 
 
 def test_the_schema_is_valid_2020_12() -> None:
-    loaded = json.loads(FILE.read_text(encoding="utf-8"))
-    assert loaded["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    Draft202012Validator.check_schema(loaded)
-    assert loaded == schema()
+    Draft202012Validator.check_schema(json.loads(FILE.read_text(encoding="utf-8")))
+    Draft202012Validator.check_schema(schema())
+
+
+@pytest.mark.parametrize(
+    "text", [(ROOT / "pipelines" / "sync.yaml").read_text(encoding="utf-8"), INIT_SPEC], ids=["sync", "init"]
+)
+def test_an_editor_that_sees_variables_finds_nothing_wrong_with_shipped_specs(text: str) -> None:
+    as_editors_see_it = Draft202012Validator(json.loads(FILE.read_text(encoding="utf-8")))
+    assert [error.message for error in as_editors_see_it.iter_errors(yaml.safe_load(text))] == []
+
+
+def test_an_editor_still_finds_a_number_that_is_none() -> None:
+    as_editors_see_it = Draft202012Validator(json.loads(FILE.read_text(encoding="utf-8")))
+    spec = yaml.safe_load(INIT_SPEC)
+    spec["entities"][0]["batch_size"] = "many"
+    assert not as_editors_see_it.is_valid(spec)
 
 
 def test_the_walk_of_these_tests_finds_the_nested_parts() -> None:
@@ -193,7 +217,7 @@ def test_a_key_may_be_given_as_null_where_null_is_its_default(tmp_path: Path) ->
         "api: { base_url: 'https://x', auth: null, proxy: null, cert: null, cert_key: null }\n"
         "entities: [{ name: A, sql: users.sql.j2, endpoint: /a, fields: null, results: null, body: { wrap: null } }]\n"
     )
-    assert [str(problem) for problem in examine(Project(tmp_path / "project").write(text), {}).problems] == []
+    assert [str(problem) for problem in examine(hr_project(tmp_path).write(text), {}).problems] == []
 
 
 def test_no_required_key_has_a_default() -> None:
@@ -233,12 +257,12 @@ def test_no_pattern_lets_a_line_break_in_at_its_end(tmp_path: Path, extra: str) 
         "entities": "entities: [{ name: A, sql: users.sql.j2, endpoint: /a }]",
     }
     keys[extra.partition(":")[0]] = extra
-    loaded = examine(Project(tmp_path / "project").write("\n".join(keys.values())), {})
+    loaded = examine(hr_project(tmp_path).write("\n".join(keys.values())), {})
     assert [problem.severity for problem in loaded.problems] == ["error"]
 
 
 def test_the_example_of_the_design_has_no_errors_without_its_variables(tmp_path: Path) -> None:
-    loaded = examine(Project(tmp_path / "project").write(EXAMPLE), {})
+    loaded = examine(hr_project(tmp_path).write(EXAMPLE), {})
     assert [str(problem) for problem in loaded.problems if problem.severity == "error"] == []
     missing = {name for name in ENVIRONMENT if any(name in problem.message for problem in loaded.problems)}
     assert missing == set(ENVIRONMENT)
@@ -246,7 +270,7 @@ def test_the_example_of_the_design_has_no_errors_without_its_variables(tmp_path:
 
 def test_the_example_of_the_design_becomes_the_pipeline_it_describes(tmp_path: Path) -> None:
     environment = ENVIRONMENT
-    loaded = examine(Project(tmp_path / "project").write(EXAMPLE), environment)
+    loaded = examine(hr_project(tmp_path).write(EXAMPLE), environment)
     assert [str(problem) for problem in loaded.problems if problem.severity == "error"] == []
     pipeline = loaded.pipeline
     assert pipeline
@@ -261,7 +285,7 @@ def test_the_example_of_the_design_becomes_the_pipeline_it_describes(tmp_path: P
 
 
 def test_a_spec_of_nothing_but_the_required_keys_gets_every_default(tmp_path: Path) -> None:
-    made = Project(tmp_path / "project")
+    made = hr_project(tmp_path)
     text = (
         "version: 1\nname: sync\nconnections: { default: 'sqlite:///a.db', log: 'sqlite:///b.db' }\n"
         "api: { base_url: 'https://x' }\nentities: [{ name: Users, sql: users.sql.j2, endpoint: /users }]\n"

@@ -237,6 +237,7 @@ def test_a_missing_key_is_shown_at_its_parent(made: Project, text: str, at: str,
     ],
 )  # fmt: skip
 def test_one_of_several_keys_must_be_given_alone(made: Project, text: str, at: str, words: str) -> None:
+    made.template("users.sql.j2", '{% extends "page.sql.j2" %}{% block query %}SELECT Id FROM Users{% endblock %}')
     assert words in one(made, text, at)
 
 

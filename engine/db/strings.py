@@ -68,7 +68,9 @@ def kind(text: str) -> Kind:
     if text.startswith(SQLITE):
         return "sqlite"
     if re.match(r"[a-z][a-z0-9+]*://", text, re.IGNORECASE):
-        raise ConnectionFailed(f"this is a URL (SQLite's has three slashes: sqlite:///file.db); write {FORMS}")
+        raise ConnectionFailed(
+            f"a URL is no connection string here (SQLite's has three slashes: sqlite:///file.db); write {FORMS}"
+        )
     parts = split(text)
     if parts.get("driver", "dsn", "filedsn"):
         return "odbc"

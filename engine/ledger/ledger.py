@@ -89,7 +89,7 @@ class Ledger:
             failpoint.reached("log")
             log.attempt(self.db, self._names, self.spec.application, self.run, made, self.mask)
 
-    def settle(self, outcome: Outcome, hold: bool) -> None:
+    def settle(self, outcome: Outcome, *, hold: bool = False) -> None:
         """Accepted IDs to tracking, rejected ones to the reject table, the batch to its next state: all or nothing.
 
         Raises `LedgerError` also when this run's lease is lost, or somebody else has settled the batch.

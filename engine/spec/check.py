@@ -19,6 +19,8 @@ from engine.spec.environment import Interpolated
 from engine.spec.reader import Document, Place, resolve
 
 _KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
+_VARIABLE = {"type": "string", "pattern": "\\$\\{"}
+"""What the schema's file allows beside the right form of a value."""
 _SECRET_PLACES = (("connections",), ("api", "auth"), ("api", "headers"), ("api", "proxy"))
 
 
@@ -33,9 +35,24 @@ _Validator: Any = validators.extend(Draft202012Validator, {"pattern": _pattern})
 
 @cache
 def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a pipeline."""
-    loaded: dict[str, Any] = orjson.loads((assets.folder("schema") / "pipeline.schema.json").read_bytes())
+    """The JSON Schema (2020-12) of a pipeline whose variables are replaced.
+
+    The file is for editors as well, which see `${NAME}` where a number will stand; here only the number is right.
+    """
+    loaded: dict[str, Any] = _without_variables(
+        orjson.loads((assets.folder("schema") / "pipeline.schema.json").read_bytes())
+    )
     return loaded
+
+
+def _without_variables(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_without_variables(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    if _VARIABLE in part.get("anyOf", ()):
+        part = {**{key: value for key, value in part.items() if key != "anyOf"}, **part["anyOf"][0]}
+    return {key: _without_variables(inner) for key, inner in part.items()}
 
 
 @cache
