@@ -39,6 +39,9 @@ def check_connections(loaded: Loaded) -> Checked:
             ledger = app.read_only_ledger(opened, loaded.secrets)
             if ledger:
                 ledger.standings()
+            else:
+                message = "the ledger does not exist yet: the first run creates it, and every record counts as new"
+                found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
         except LedgerError as failure:
             found.database_failed = True
             found.problems.append(loaded.document.problem(("ledger",), str(failure)))

@@ -221,7 +221,9 @@ def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:
         pipeline: Pipeline = read[spec].pipeline  # type: ignore[assignment]  # load() gives one
         if pipeline.schedule is None:
             problems.append(
-                read[spec].document.problem((), "the key 'schedule' is missing; `schedule` cannot run this pipeline")
+                read[spec].document.problem(
+                    (), "the key 'schedule' is missing; add for example `schedule: { daily_at: \"02:00\" }`"
+                )
             )
         elif pipeline.name in (entry.name for entry in made):
             problems.append(

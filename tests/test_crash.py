@@ -161,6 +161,35 @@ def test_a_timeout_is_settled_by_the_next_run_with_the_same_bytes_and_key(projec
     assert project.ledger("SELECT State, Payload FROM TB_R_SYNC_BATCH") == [("settled", None)]
 
 
+@pytest.mark.parametrize("then", [401, 404, 429, 503, None])
+def test_a_batch_in_doubt_stays_so_until_the_api_decides(project: Project, api: FaultAPI, then: int | None) -> None:
+    project.users(2)
+    project.entity()
+    project.spec["api"]["retry"]["attempts"] = 1
+    api.script("/users", answer(500), answer(then or 200))
+    assert project.run(code=1)["entities"][0]["in_doubt"] == 2
+    if then is None:
+        project.spec["api"]["base_url"] = "http://127.0.0.1:9"  # nobody listens there
+    report = project.run(code=1)
+    assert (report["entities"][0]["waiting"], report["entities"][0]["due"]) == (2, 0)
+    assert project.ledger("SELECT State FROM TB_R_SYNC_BATCH") == [("in_doubt",)]
+    project.spec["api"]["base_url"] = api.url
+    api.script("/users", answer())
+    assert project.run()["entities"][0]["settled"] == 2
+    assert len({request.headers["idempotency-key"] for request in api.of("/users")}) == 1
+
+
+def test_a_refusal_of_the_same_key_decides_a_batch_in_doubt(project: Project, api: FaultAPI) -> None:
+    project.users(2)
+    project.entity()
+    project.spec["api"]["retry"]["attempts"] = 1
+    api.script("/users", answer(500), answer(422, {"error": "no"}), answer())
+    project.run(code=1)
+    report = project.run()
+    assert report["entities"][0]["accepted"] == 2, "offered again in a new batch"
+    assert project.ledger("SELECT State FROM TB_R_SYNC_BATCH ORDER BY CreatedOn") == [("failed",), ("settled",)]
+
+
 def test_a_key_that_is_too_old_is_not_trusted(project: Project, api: FaultAPI) -> None:
     project.users(2)
     project.entity()

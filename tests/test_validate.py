@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from engine.cli.main import COMMANDS, cli
@@ -806,3 +807,18 @@ def test_connect_finds_a_ledger_that_is_no_database(made: Project) -> None:
     code, (problem,) = connected(made)
     assert code == 4
     assert "ledger" in problem["message"]
+
+
+def test_specs_that_share_a_ledger_and_names_are_told(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    project.entity()
+    first = project.write()
+    project.spec["name"] = "other"
+    second = first.with_name("other.yaml")
+    second.write_text(yaml.safe_dump(project.spec), encoding="utf-8")
+    shown = project.cli("validate", first, second)
+    assert shown.returncode == 0
+    assert f"{second}:" in shown.stdout
+    assert "share a ledger" in shown.stdout
+    second.write_text(first.read_text(encoding="utf-8"), encoding="utf-8")
+    assert project.cli("validate", first, second).returncode == 2

@@ -34,7 +34,7 @@ changed schedule does. SIGTERM finishes what is on the wire and leaves with 130.
 @common.log_options
 def schedule(specs: tuple[Path, ...], coming: int | None, format_: str, log_format: str, quiet: bool) -> int:
     """Run each SPEC when its schedule says so, in this process, until SIGINT or SIGTERM."""
-    common.log_setup(log_format, quiet=quiet)
+    common.log_setup(log_format, quiet=quiet, times=True)
     try:
         made, loaded = entries(list(specs))
     except SpecError as failure:

@@ -9,6 +9,7 @@ import orjson
 
 from engine.errors import Problem
 from engine.observe import masks
+from engine.spec.across import across
 from engine.spec.load import Loaded, examine
 
 EPILOG = """\b
@@ -38,6 +39,7 @@ def validate(specs: tuple[Path, ...], connect: bool, format_: str) -> int:
     database_failed = False
     if connect:
         problems, database_failed = _with_connections(found)
+    problems += [Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity) for p in across(found)]
     _print(problems, format_, len(specs))
     if any(problem.severity == "error" for problem in problems):
         return 4 if database_failed else 2

@@ -16,8 +16,8 @@ Mask = Callable[[str], str]
 class Formatter(logging.Formatter):
     """One line per record; every secret is masked, also in tracebacks."""
 
-    def __init__(self, *, as_json: bool) -> None:
-        super().__init__("%(message)s")
+    def __init__(self, *, as_json: bool, times: bool) -> None:
+        super().__init__("%(asctime)s %(message)s" if times and not as_json else "%(message)s")
         self._as_json = as_json
         self.masks: list[Mask] = []
 
@@ -44,10 +44,10 @@ class Formatter(logging.Formatter):
         return text
 
 
-def setup(*, as_json: bool, quiet: bool, stream: TextIO | None = None) -> Formatter:
-    """Send the engine's log records to stderr. With `quiet` only warnings and worse."""
+def setup(*, as_json: bool, quiet: bool, times: bool = False, stream: TextIO | None = None) -> Formatter:
+    """Send the engine's log records to stderr. With `quiet` only warnings and worse; with `times` each begins with its time."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    formatter = Formatter(as_json=as_json)
+    formatter = Formatter(as_json=as_json, times=times)
     handler.setFormatter(formatter)
     logger = logging.getLogger("engine")
     logger.handlers[:] = [handler]

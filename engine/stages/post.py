@@ -63,9 +63,9 @@ class Delivery:
             return replies[-1]
 
         if not self.may_send():
-            return Outcome(batch, failed=batch.ids, reason="not sent: the lease of this run is lost")
+            return unsent(batch, "not sent: the lease of this run is lost")
         if self.closed.is_set():
-            return Outcome(batch, failed=batch.ids, reason="not sent: the endpoint is closed for this run")
+            return unsent(batch, "not sent: the endpoint is closed for this run")
         retrying = Retrying(
             stop=stop_after_attempt(self.api.retry.attempts),
             wait=self._wait,
@@ -147,14 +147,23 @@ def conclude(batch: Batch, replies: list[Reply], entity: Entity, *, keyed: bool)
             attempts=attempts,
             status=status,
         )
-    doubtful = any(reply.kind == "in_doubt" for reply in replies)
-    if doubtful and not (last.kind == "decided" and keyed):
+    doubtful = batch.resent or any(reply.kind == "in_doubt" for reply in replies)
+    # Being turned away at the door says nothing of what an earlier attempt did inside.
+    decided = last.kind == "decided" and keyed and not last.closes
+    if doubtful and not decided:
         return Outcome(
             batch, in_doubt=batch.ids, reason=last.reason, closes_endpoint=last.closes, attempts=attempts, status=status
         )
     return Outcome(
         batch, failed=batch.ids, reason=last.reason, closes_endpoint=last.closes, attempts=attempts, status=status
     )
+
+
+def unsent(batch: Batch, reason: str) -> Outcome:
+    """The outcome of a batch of which nothing was sent now: one of an earlier run stays as much in doubt as it was."""
+    if batch.resent:
+        return Outcome(batch, in_doubt=batch.ids, reason=reason)
+    return Outcome(batch, failed=batch.ids, reason=reason)
 
 
 def retry_after(answer: Answer, run: RunContext) -> float | None:
