@@ -53,6 +53,8 @@ def next_due(plan: Schedule, after: datetime) -> datetime:
 
 def latest_missed(plan: Schedule, last: datetime, now: datetime) -> datetime | None:
     """The newest due time after `last` that is not later than `now`; None when none was missed."""
+    # Two times of one zone are compared by their clocks, blind to the hour that stands twice.
+    last, now = last.astimezone(UTC), now.astimezone(UTC)
     if plan.every is not None:
         steps = int((now - last).total_seconds() // plan.every)
         return last + timedelta(seconds=plan.every * steps) if steps > 0 else None
