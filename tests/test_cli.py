@@ -94,7 +94,7 @@ def test_run_shows_a_table_and_one_sentence(project: Project, api: FaultAPI) -> 
     assert "Delivered 7 records in 4 calls" in finished.stdout
     assert "Users: started" in finished.stderr
     quiet = project.cli("run", project.file, "--quiet", "--entity", "Others")
-    assert "Nothing new to send: all 2 records were delivered before" in quiet.stdout
+    assert "Nothing new to send: all 2 records are delivered" in quiet.stdout
     assert "Users" not in quiet.stdout
     assert quiet.stderr == ""
 
@@ -161,7 +161,8 @@ def test_what_was_not_delivered_ends_with_1_and_says_so(project: Project, api: F
     api.script("/users", answer(400, {"error": "no"}))
     finished = project.cli("run", project.write())
     assert finished.returncode == 1
-    assert "Not everything arrived: 0 delivered, 3 not" in finished.stdout
+    assert "Not everything arrived: 0 records delivered" in finished.stdout
+    assert "3 not, which the next run offers again" in finished.stdout
 
 
 def test_a_source_that_cannot_be_read_ends_with_4_and_the_others_go_on(project: Project, api: FaultAPI) -> None:

@@ -109,17 +109,21 @@ def verdict(report: RunReport) -> str:
         return (
             f"Cancelled after {seconds}: {accepted:,} records delivered and tracked; the next run goes on from there."
         )
+    settled = sum(c.settled for c in counts)
+    before = f"{settled:,} records of batches left open by earlier runs settled; " if settled else ""
     if report.status == "delivered":
         if not due:
-            return f"Nothing new to send: all {known:,} records were delivered before ({seconds}). Run {report.run_id}."
-        return (
-            f"Delivered {accepted:,} records in {sum(c.calls for c in counts):,} calls, {seconds}. Run {report.run_id}."
-        )
-    missing = due - accepted
+            return f"Nothing new to send: {before}all {known:,} records are delivered ({seconds}). Run {report.run_id}."
+        calls = sum(c.calls for c in counts)
+        return f"{before}Delivered {accepted:,} records in {calls:,} calls, {seconds}. Run {report.run_id}."
     unread = sum(entity.gravity is not None for entity in report.entities)
-    if unread and not missing:
-        return f"{unread} of {len(report.entities)} entities could not be run; {accepted:,} records delivered ({seconds}). Run {report.run_id}."
-    return (
-        f"Not everything arrived: {accepted:,} delivered, {missing:,} not ({seconds}). They are not tracked and are offered "
-        f"again by the next run. Run {report.run_id}."
-    )
+    doubtful = sum(c.in_doubt + c.waiting for c in counts)
+    missing = [
+        f"{due - accepted - sum(c.in_doubt for c in counts):,} not, which the next run offers again"
+        if due > accepted
+        else "",
+        f"{doubtful:,} in batches whose fate is open (`status` lists them)" if doubtful else "",
+        f"{unread} of {len(report.entities)} entities could not be run" if unread else "",
+    ]
+    rest = "; ".join(part for part in missing if part and not part.startswith("0 not"))
+    return f"Not everything arrived: {before}{accepted:,} records delivered ({seconds}); {rest}. Run {report.run_id}."
