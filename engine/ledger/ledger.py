@@ -87,7 +87,7 @@ class Ledger:
         """One row of the log table, committed by itself."""
         with self._guard("cannot be written"):
             failpoint.reached("log")
-            log.attempt(self.db, self._names, self.spec.application, self.run, made, self.mask)
+            self._log.attempt(made)
 
     def settle(self, outcome: Outcome, *, hold: bool = False) -> None:
         """Accepted IDs to tracking, rejected ones to the reject table, the batch to its next state: all or nothing.
@@ -180,10 +180,8 @@ class Ledger:
             moved = journal.decide(self.db, self._names, left.id, left.state, state, f"resolved by hand: {how}")
             if not moved:
                 raise LedgerError(f"the batch {left.id} is not {left.state} any more; look at `status` again")
-            information = {"RunId": self.run, "BatchId": left.id, "How": how, "Records": left.count}
-            log.act(
-                self.db, self._names, self.spec.application, self.run, "Resolve", left.entity, information, self.mask
-            )
+            information = {"BatchId": left.id, "How": how, "Records": left.count}
+            self._log.act("Resolve", left.entity, information)
         return moved
 
     # The lease
@@ -215,17 +213,8 @@ class Ledger:
         with self._guard("cannot be written"), self.db.transaction():
             had = leases.break_lease(self.db, self._names, self.pipeline)
             if had:
-                information = {"RunId": self.run, "Holder": had.as_json()}
-                log.act(
-                    self.db,
-                    self._names,
-                    self.spec.application,
-                    self.run,
-                    "Unlock",
-                    self.pipeline,
-                    information,
-                    self.mask,
-                )
+                information = {"Holder": had.as_json()}
+                self._log.act("Unlock", self.pipeline, information)
         return had
 
     def _fence(self) -> None:
@@ -300,31 +289,13 @@ class Ledger:
             found = tracking.tracked(self.db, self._names, entity, ids)
             tracking.forget(self.db, self._names, entity, ids)
             known = [id_ for id_ in ids if id_ in found]
-            log.act(
-                self.db,
-                self._names,
-                self.spec.application,
-                self.run,
-                "Forget",
-                entity,
-                {"RunId": self.run, "EntityIds": known},
-                self.mask,
-            )
+            self._log.act("Forget", entity, {"EntityIds": known})
         return known
 
     def act(self, verb: str, entity: str, information: dict[str, Any]) -> None:
         """An audit row of what a person did."""
         with self._guard("cannot be written"):
-            log.act(
-                self.db,
-                self._names,
-                self.spec.application,
-                self.run,
-                verb,
-                entity,
-                {"RunId": self.run, **information},
-                self.mask,
-            )
+            self._log.act(verb, entity, information)
 
     # The schedule
 
@@ -346,6 +317,10 @@ class Ledger:
         """Create the schedule's table if it is absent."""
         with self._guard("cannot be prepared"):
             ensure(self.db, self._tables, (self._tables.schedule,))
+
+    @property
+    def _log(self) -> log.Log:
+        return log.Log(self.db, self._names, self.spec.application, self.run, self.mask)
 
     @property
     def _names(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,59 +18,55 @@ from engine.model import Attempt
 Mask = Callable[[str], str]
 
 
-def attempt(db: Connection, names: dict[str, str], application: str, run: str, made: Attempt, mask: Mask) -> None:
-    """Write one API call. Status is `Success` for a 2xx, else `Failure` with the reason."""
-    information = {
-        "EndpointUrl": made.url,
-        "BatchSize": len(made.batch.ids),
-        "HttpResponseCode": made.status,
-        "DurationMs": round(made.seconds * 1000),
-        "RunId": run,
-        "BatchId": made.batch.id,
-        "Attempt": made.number,
-        "IdempotencyKey": made.batch.key,
-        "StartedOn": made.started.isoformat(),
-        **({"Resent": True} if made.batch.resent else {}),
-    }
-    _write(
-        db, names, application, run, f"Sync Batch: {made.batch.entity}", made.batch.entity,
-        "Success" if made.success else "Failure", information, made.error, mask,
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The log table of one run: where its rows go and what they all say."""
 
+    db: Connection
+    names: dict[str, str]
+    application: str
+    run: str
+    mask: Mask
 
-def act(
-    db: Connection,
-    names: dict[str, str],
-    application: str,
-    run: str,
-    verb: str,
-    entity: str,
-    information: dict[str, Any],
-    mask: Mask,
-) -> None:
-    """Write what a person did: `Forget: Users` with the details."""
-    _write(db, names, application, run, f"{verb}: {entity}", entity, "Success", information, None, mask)
+    def attempt(self, made: Attempt) -> None:
+        """Write one API call. Status is `Success` for a 2xx, else `Failure` with the reason."""
+        information = {
+            "EndpointUrl": made.url,
+            "BatchSize": len(made.batch.ids),
+            "HttpResponseCode": made.status,
+            "DurationMs": round(made.seconds * 1000),
+            "RunId": self.run,
+            "BatchId": made.batch.id,
+            "Attempt": made.number,
+            "IdempotencyKey": made.batch.key,
+            "StartedOn": made.started.isoformat(),
+            **({"Resent": True} if made.batch.resent else {}),
+        }
+        status = "Success" if made.success else "Failure"
+        self._write(f"Sync Batch: {made.batch.entity}", made.batch.entity, status, information, made.error)
 
+    def act(self, verb: str, entity: str, information: dict[str, Any]) -> None:
+        """Write what a person did: `Forget: Users` with the details."""
+        self._write(f"{verb}: {entity}", entity, "Success", {"RunId": self.run, **information}, None)
 
-def _write(
-    db: Connection, names: dict[str, str], application: str, run: str, activity: str, module: str,
-    status: str, information: dict[str, Any], exception: str | None, mask: Mask,
-) -> None:  # fmt: skip
-    db.run(
-        "ledger/log.sql.j2",
-        **names,
-        id=str(uuid.uuid4()),
-        application=application,
-        log_id=run,
-        category="Sync",
-        activity=activity,
-        module=module,
-        host=_host(),
-        status=status,
-        information=as_json(information, mask),
-        user=people.user(),
-        exception=storable(mask(exception)) if exception else None,
-    )
+    def _write(
+        self, activity: str, module: str, status: str, information: dict[str, Any], exception: str | None
+    ) -> None:
+        self.db.run(
+            "ledger/log.sql.j2",
+            **self.names,
+            id=str(uuid.uuid4()),
+            application=self.application,
+            log_id=self.run,
+            category="Sync",
+            activity=activity,
+            module=module,
+            host=_host(),
+            status=status,
+            information=as_json(information, self.mask),
+            user=people.user(),
+            exception=storable(self.mask(exception)) if exception else None,
+        )
 
 
 def as_json(document: Any, mask: Mask) -> str:
