@@ -17,13 +17,18 @@ from engine.db import connect, strings
 from engine.db.connect import Connection
 from engine.endpoint.session import Caller
 from engine.errors import ConnectionFailed, LeaseHeld, LedgerError, Problem, SpecError
+from engine.ledger.acts import Acts
+from engine.ledger.due import Due
+from engine.ledger.history import History
 from engine.ledger.ledger import Ledger
+from engine.ledger.rejects import Policy
 from engine.model import Entity, Pipeline
 from engine.observe.observer import Careful, Observer
+from engine.settlement import EntityReport, Tools
 from engine.spec.check import did_you_mean
 from engine.spec.load import Loaded
 from engine.spec.secrets import Secrets
-from engine.sync import EntityReport, Tools, sync
+from engine.sync import sync
 
 
 @dataclass(slots=True)
@@ -78,7 +83,7 @@ class Connections:
         return self._opened[alias]
 
     def another_ledger(self) -> Connection:
-        """One more connection to the ledger, for another thread, which closes it. Raises `ConnectionFailed`."""
+        """One more connection to the ledger; who asks for it closes it. Raises `ConnectionFailed`."""
         pipeline = self.pipeline
         alias = pipeline.ledger.connection
         return connect.open_ledger(alias, pipeline.connections[alias], pipeline.root, create=True)
@@ -115,13 +120,64 @@ def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Entity, ...]:
     return tuple(entity for entity in pipeline.entities if not names or entity.name in names)
 
 
-def open_ledger(opened: Connections, run: RunContext, secrets: Secrets, *, create: bool) -> Ledger:
-    """The pipeline's ledger; with `create` its tables are made where they are absent."""
+def open_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Ledger:
+    """The ledger of one run, its tables made where they are absent."""
     pipeline = opened.pipeline
-    ledger = Ledger(opened.ledger(create=create), pipeline.ledger, pipeline.name, run.id, secrets.mask)
-    if create:
-        ledger.prepare()
+    ledger = Ledger(
+        opened.ledger(create=True),
+        pipeline.ledger,
+        pipeline.name,
+        run.id,
+        secrets.mask,
+        policies={
+            entity.name: Policy(entity.reject_delay, entity.reject_after, entity.resend == "changed")
+            for entity in pipeline.entities
+        },
+        reopen=opened.another_ledger,
+    )
+    ledger.prepare()
     return ledger
+
+
+def open_acts(opened: Connections, secrets: Secrets) -> Acts:
+    """The ledger for what a person does, its tables made where they are absent."""
+    pipeline = opened.pipeline
+    acts = Acts(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    acts.prepare()
+    return acts
+
+
+def open_due(opened: Connections, secrets: Secrets) -> Due:
+    """The ledger's due times, their table made where it is absent."""
+    pipeline = opened.pipeline
+    due = Due(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    due.prepare()
+    return due
+
+
+def open_history(opened: Connections, secrets: Secrets) -> History | None:
+    """The ledger for reading, never written; None where it is a SQLite file that does not exist yet."""
+    pipeline = opened.pipeline
+    if not ledger_exists(pipeline):
+        return None
+    ledger = opened.ledger(create=False)
+    return History(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+
+
+def audit(opened: Connections, secrets: Secrets, verb: str) -> None:
+    """An audit row of somebody's look at the ledger, where there is one. Raises `LedgerError`."""
+    pipeline = opened.pipeline
+    if ledger_exists(pipeline):
+        ledger = opened.ledger(create=True)
+        acts = Acts(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+        if acts.in_use():
+            acts.act(verb, pipeline.name, {})
+
+
+def ledger_exists(pipeline: Pipeline) -> bool:
+    """False where the ledger is a SQLite file that no run has made yet."""
+    text = pipeline.connections[pipeline.ledger.connection]
+    return not text.startswith(strings.SQLITE) or connect.sqlite_file(text, pipeline.root).exists()
 
 
 def run_pipeline(
@@ -166,13 +222,16 @@ def run_pipeline(
 @contextmanager
 def _held_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Iterator[Ledger]:
     """The ledger with the pipeline's lease, kept by a heartbeat, given back at the end. Raises `LeaseHeld`."""
-    ledger = open_ledger(opened, run, secrets, create=True)
+    ledger = open_ledger(opened, run, secrets)
     ledger.acquire(opened.pipeline.lease_expires)
     try:
         with ledger.heartbeat(opened.another_ledger):
             yield ledger
     finally:
-        ledger.release()
+        try:
+            ledger.release()
+        finally:
+            ledger.db.close()
 
 
 def _run_entities(
@@ -232,38 +291,3 @@ def cancel_on_signals(second: Callable[[], None]) -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-def schedule_ledger(opened: Connections, secrets: Secrets) -> Ledger:
-    """The ledger with the table of due times alone made sure of. Raises `LedgerError`."""
-    pipeline = opened.pipeline
-    run = RunContext.start()
-    ledger = Ledger(opened.ledger(create=True), pipeline.ledger, pipeline.name, run.id, secrets.mask)
-    ledger.prepare_schedule()
-    return ledger
-
-
-def read_only_lookups(
-    opened: Connections, secrets: Secrets
-) -> tuple[Callable[[str, Sequence[str]], set[str]], Callable[[str], frozenset[str]]]:
-    """What is tracked and what waits in open batches, from a ledger that is never written.
-
-    A ledger that does not exist yet has neither. Raises `LedgerError`.
-    """
-    ledger = read_only_ledger(opened, secrets)
-    tracked = ledger.tracked if ledger and ledger.has_tracking() else lambda _entity, _ids: set()
-    left = ledger.open_batches() if ledger else []
-
-    def waiting(entity: str) -> frozenset[str]:
-        return frozenset(id_ for batch in left if batch.entity == entity for id_ in batch.ids)
-
-    return tracked, waiting
-
-
-def read_only_ledger(opened: Connections, secrets: Secrets) -> Ledger | None:
-    """The ledger for reading; None where it is a SQLite file that does not exist yet. Raises `LedgerError`."""
-    pipeline = opened.pipeline
-    text = pipeline.connections[pipeline.ledger.connection]
-    if text.startswith(strings.SQLITE) and not connect.sqlite_file(text, pipeline.root).exists():
-        return None
-    return open_ledger(opened, RunContext.start(), secrets, create=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from engine import app
 from engine.context import RunContext
 from engine.errors import ConnectionFailed, EntityError, LedgerError, Problem, SourceError
+from engine.ledger.known import Known
 from engine.model import Entity
 from engine.spec.load import Loaded
 from engine.spec.reader import Place
@@ -36,7 +37,7 @@ def check_connections(loaded: Loaded) -> Checked:
             except EntityError as failure:
                 found.problems.append(loaded.document.problem(("entities", index, "fields"), str(failure)))
         try:
-            ledger = app.read_only_ledger(opened, loaded.secrets)
+            ledger = app.open_history(opened, loaded.secrets)
             if ledger:
                 ledger.standings()
             else:
@@ -54,7 +55,7 @@ def _check_entity(loaded: Loaded, found: Checked, opened: app.Connections, index
     connection = opened.source(entity.connection)
     header = source.columns(connection, entity, run)
     # The stages themselves say what does not fit: an empty table goes through them.
-    due = exclude.tracked([header], entity.id, lambda _: set(), reject=lambda _: None)
+    due = exclude.tracked([header], entity.id, lambda _: Known(), reject=lambda _: None)
     for _ in shape.records(due, entity, reject=lambda _: None):
         pass
     keys = source.check_keys(connection, entity, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,12 +32,13 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Where an answer names its records. `path`, `id`, `accepted` and `reason` are JMESPath expressions."""
+    """Where an answer names its records: JMESPath expressions. Without `id` the verdicts stand in the order of the records."""
 
     path: str
-    id: str
+    id: str | None
     accepted: str
-    reason: str | None
+    retryable: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,13 @@ class Entity:
     wrap: str | None
     results: Results | None
     isolate: tuple[int, ...]
+    isolate_calls: int | None = None
+    """Calls at most to find the bad records of one refused batch; None for some per bad record."""
+    reject_delay: float = 3600.0
+    """Seconds before a record that the API refused is offered again; doubles with every refusal."""
+    reject_after: int = 5
+    """Refusals after which a record is parked."""
+    resend: Literal["once", "changed"] = "once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,14 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """After how many failed batches in a row an endpoint is left alone, and for how many seconds."""
+
+    after: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Api:
     """The partner's API. `timeout` is seconds for one whole attempt."""
 
@@ -125,6 +142,8 @@ class Api:
     gzip: bool
     idempotency_max_age: float = 86400.0
     """Seconds for which the API remembers a key."""
+    idempotency_quoted: bool = False
+    breaker: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +184,15 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A record that the API or its own contract refused. `id` is canonical; '' when the record has none."""
+    """A record that the API or its own contract refused. `id` is canonical; '' when the record has none.
+
+    `retryable` marks a refusal that the API itself calls passing: it does not count towards parking.
+    """
 
     id: str
     reason: str
     status: int | None = None
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +208,8 @@ class Batch:
     ids: tuple[str, ...]
     payload: bytes = field(repr=False)
     resent: bool = False
+    hashes: tuple[str, ...] = field(default=(), repr=False)
+    """Of each record's content, in the order of `ids`; empty where nobody looks for changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +223,9 @@ class Attempt:
     seconds: float
     error: str | None
     started: datetime
+    verdicts: tuple[int, int, int] | None = None
+    """Records accepted, rejected and unknown, where the API answered."""
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
     def success(self) -> bool:
@@ -207,7 +235,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a batch: `accepted + rejected + failed + in_doubt` are all its records, each once."""
+    """What became of a batch: `accepted + rejected + failed + in_doubt` are all its records, each once.
+
+    `refused` is a status that means that some of its (failed) records are bad; `park` the seconds for which the API asks
+    to be left alone.
+    """
 
     batch: Batch
     accepted: tuple[str, ...] = ()
@@ -219,3 +251,10 @@ class Outcome:
     answered: bool = False
     attempts: int = 0
     status: int | None = None
+    refused: int | None = None
+    park: float | None = None
+
+    def __post_init__(self) -> None:
+        told = len(self.accepted) + len(self.rejected) + len(self.failed) + len(self.in_doubt)
+        if told != len(self.batch.ids):
+            raise ValueError(f"batch {self.batch.id}: {len(self.batch.ids)} records were sent and {told} accounted for")

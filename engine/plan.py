@@ -10,12 +10,11 @@ from engine.context import RunContext
 from engine.db.connect import Connection
 from engine.endpoint.session import Caller
 from engine.errors import ConnectionFailed, EntityError, SourceError
+from engine.ledger.known import Known, Lookup
+from engine.ledger.parks import Park
 from engine.model import Batch, Entity, Rejection
 from engine.stages import chunk, exclude, shape, source
 from engine.stages.counts import Counts
-
-Lookup = Callable[[str, Sequence[str]], set[str]]
-Waiting = Callable[[str], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +29,20 @@ class Request:
 
 @dataclass(slots=True)
 class EntityPlan:
-    """What a run would find and send of one entity. `without_id` and `repeated` are rows that it would reject."""
+    """What a run would find and send of one entity.
+
+    `in_doubt` are records of open batches, `without_id` and `repeated` rows that it would reject. While its endpoint is
+    parked, nothing is sent.
+    """
 
     name: str
     counts: Counts = field(default_factory=Counts)
+    in_doubt: int = 0
     without_id: int = 0
     repeated: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    park: Park | None = None
     error: str | None = None
     database_failed: bool = False
 
@@ -46,8 +51,9 @@ class EntityPlan:
         counts = self.counts
         return {
             "name": self.name, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
-            "in_doubt": counts.waiting, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
-            "without_id": self.without_id, "repeated_ids": self.repeated, "error": self.error,
+            "in_doubt": self.in_doubt, "resting": counts.waiting - self.in_doubt, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
+            "without_id": self.without_id, "repeated_ids": self.repeated,
+            "parked_until": str(self.park.until) if self.park else None, "error": self.error,
             "requests": [
                 {"method": r.method, "url": r.url, "headers": r.headers, "body": r.body.decode()} for r in self.requests
             ],
@@ -58,7 +64,6 @@ def plan_entity(
     entity: Entity,
     connect: Callable[[str], Connection],
     lookup: Lookup,
-    waiting: Waiting,
     run: RunContext,
     caller: Caller,
     preview: int,
@@ -67,7 +72,7 @@ def plan_entity(
     made = EntityPlan(entity.name)
     try:
         connection = connect(entity.connection)
-        for batch in _batches(entity, connection, lookup, waiting, run, made):
+        for batch in _batches(entity, connection, lookup, run, made):
             made.counts.batches += 1
             if len(made.requests) < preview:
                 made.requests.append(_request(entity, batch, caller))
@@ -82,7 +87,7 @@ def plan_entity(
 
 
 def _batches(
-    entity: Entity, connection: Connection, lookup: Lookup, waiting: Waiting, run: RunContext, made: EntityPlan
+    entity: Entity, connection: Connection, lookup: Lookup, run: RunContext, made: EntityPlan
 ) -> Iterator[Batch]:
     def refuse(rejection: Rejection) -> None:
         made.counts.due += 1
@@ -91,15 +96,19 @@ def _batches(
         if rejection.reason in made.reasons or len(made.reasons) < 20:
             made.reasons[rejection.reason] = made.reasons.get(rejection.reason, 0) + 1
 
+    def ask(ids: Sequence[str]) -> Known:
+        known = lookup(ids)
+        made.in_doubt += sum(id_ in known.waiting for id_ in ids)
+        return known
+
     rows = source.pages(connection, entity, run)
     due = exclude.tracked(
         rows,
         entity.id,
-        lambda ids: lookup(entity.name, ids),
+        ask,
         reject=refuse,
         counts=made.counts,
         page_size=entity.page_size,
-        waiting=waiting(entity.name),
     )
     shaped = shape.records(due, entity, reject=refuse, counts=made.counts)
     return chunk.batches(shaped, entity, reject=refuse, counts=made.counts)

@@ -195,18 +195,17 @@ class Memory:
 
     def last_due(self, entry: Entry) -> datetime | None:
         """The last due time that was served or skipped. Raises `LedgerError`."""
-        return self._ledger(entry, lambda ledger: ledger.last_due())  # type: ignore[no-any-return]
+        return self._due(entry, lambda due: due.last_due())  # type: ignore[no-any-return]
 
     def served(self, entry: Entry, due: datetime) -> None:
         """Remember a due time as served. Raises `LedgerError`."""
-        self._ledger(entry, lambda ledger: ledger.set_last_due(due))
+        self._due(entry, lambda memory: memory.set_last_due(due))
 
-    def _ledger(self, entry: Entry, work: Callable[[Any], Any]) -> Any:
+    def _due(self, entry: Entry, work: Callable[[Any], Any]) -> Any:
         loaded = self._loaded[entry.spec]
         assert loaded.pipeline is not None  # noqa: S101 - load() gives one
         with app.connections(loaded.pipeline) as opened:
-            ledger = app.schedule_ledger(opened, loaded.secrets)
-            return work(ledger)
+            return work(app.open_due(opened, loaded.secrets))
 
 
 def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:

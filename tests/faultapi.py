@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import socket
 import ssl
 import threading
 import time
@@ -12,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from engine.demo import faults
 
 
 @dataclass
@@ -46,12 +47,7 @@ def answer(status: int = 200, body: bytes | str | dict[str, Any] | list[Any] = b
     )
 
     def behave(handler: Handler, _: Request) -> None:
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
+        faults.send(handler, status, content, {name.replace("_", "-"): value for name, value in headers.items()})
 
     return behave
 
@@ -70,12 +66,7 @@ def cut(body: bytes = b'{"sto', promised: int = 100) -> Behaviour:
     """An answer that breaks off."""
 
     def behave(handler: Handler, _: Request) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(promised))
-        handler.end_headers()
-        handler.wfile.write(body)
-        handler.wfile.flush()
-        handler.close_connection = True
+        faults.break_off(handler, 200, body, promised)
 
     return behave
 
@@ -84,9 +75,7 @@ def reset() -> Behaviour:
     """Take the whole request, then reset the connection."""
 
     def behave(handler: Handler, _: Request) -> None:
-        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        handler.close_connection = True
-        handler.connection.close()
+        faults.reset(handler)
 
     return behave
 
@@ -95,16 +84,7 @@ def drip(every: float = 0.05) -> Behaviour:
     """A byte now and then, for ever: no single read times out."""
 
     def behave(handler: Handler, _: Request) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "100000")
-        handler.end_headers()
-        try:
-            while not handler.server.pause.wait(every):
-                handler.wfile.write(b" ")
-                handler.wfile.flush()
-        except OSError:
-            pass
-        handler.close_connection = True
+        faults.drip(handler, every, handler.server.pause.wait)
 
     return behave
 
@@ -198,6 +178,7 @@ class FaultAPI(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: FaultAPI
 
     def do_POST(self) -> None:

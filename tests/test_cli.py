@@ -162,7 +162,7 @@ def test_what_was_not_delivered_ends_with_1_and_says_so(project: Project, api: F
     finished = project.cli("run", project.write())
     assert finished.returncode == 1
     assert "Not everything arrived: 0 records delivered" in finished.stdout
-    assert "3 not, which the next run offers again" in finished.stdout
+    assert "3 not, which a later run offers again" in finished.stdout
 
 
 def test_a_source_that_cannot_be_read_ends_with_4_and_the_others_go_on(project: Project, api: FaultAPI) -> None:

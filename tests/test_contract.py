@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -23,8 +24,12 @@ from engine.db.connect import Connection, open_ledger, open_source
 from engine.db.sql import Statement
 from engine.errors import LedgerError, SourceError
 from engine.identity import InvalidID, canonical
+from engine.ledger.acts import Acts
+from engine.ledger.due import Due
+from engine.ledger.known import Known
 from engine.ledger.ledger import Ledger
 from engine.model import Attempt, Batch, Entity, LedgerSpec, Outcome, Rejection
+from engine.payload import joined
 from engine.spec.load import load
 from engine.stages import exclude, source
 from tests.project import ROOT, Project
@@ -76,6 +81,21 @@ def ledger(db: Connection) -> Ledger:
     return make_ledger(db)
 
 
+def acts(ledger: Ledger) -> Acts:
+    """The same tables, for what a person does."""
+    return Acts(ledger.db, ledger.spec, ledger.pipeline, ledger.run)
+
+
+def due(ledger: Ledger) -> Due:
+    """The same tables, for the schedule."""
+    return Due(ledger.db, ledger.spec, ledger.pipeline, ledger.run)
+
+
+def known(ledger: Ledger, entity: str, ids: Sequence[str]) -> set[str]:
+    """Those that the ledger knows as delivered."""
+    return set(ledger.lookup(entity, changed=False)(ids).tracked)
+
+
 def ask(db: Connection, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in db.execute(Statement(sql, parameters)).rows]
 
@@ -91,7 +111,9 @@ def settle(ledger: Ledger, outcome: Outcome) -> None:
 
 
 def batch(*ids: str, entity: str = "Users") -> Batch:
-    return Batch(str(uuid.uuid4()), entity, str(uuid.uuid4()), ids, b"[]")
+    return Batch(
+        str(uuid.uuid4()), entity, str(uuid.uuid4()), ids, joined([orjson.dumps({"Id": id_}) for id_ in ids], None)
+    )
 
 
 def attempt(made: Batch, number: int = 1, **changes: Any) -> Attempt:
@@ -140,7 +162,7 @@ def test_the_tracking_table_refuses_a_pair_twice_and_nulls_and_dates_rows_by_its
 def test_preparing_twice_changes_nothing(db: Connection, ledger: Ledger) -> None:
     settle(ledger, Outcome(batch("1"), accepted=("1",)))
     ledger.prepare()
-    assert make_ledger(db).tracked("Users", ["1", "2"]) == {"1"}
+    assert known(make_ledger(db), "Users", ["1", "2"]) == {"1"}
 
 
 def test_existing_tables_are_used_as_they_are_with_extra_nullable_columns(db: Connection, dialect: str) -> None:
@@ -148,7 +170,7 @@ def test_existing_tables_are_used_as_they_are_with_extra_nullable_columns(db: Co
     ask(db, f"CREATE UNIQUE INDEX UQ_net ON {TRACKING} (EntityType, EntityId)")
     ask(db, f"INSERT INTO {TRACKING} (EntityType, EntityId, Remark) VALUES ('Users', '7', 'by hand')")
     ledger = make_ledger(db)
-    assert ledger.tracked("Users", ["7", "8"]) == {"7"}
+    assert known(ledger, "Users", ["7", "8"]) == {"7"}
     settle(ledger, Outcome(batch("7", "8"), accepted=("7", "8")))
     assert ask(db, f"SELECT EntityId, Remark FROM {TRACKING} ORDER BY EntityId") == [("7", "by hand"), ("8", None)]
 
@@ -163,9 +185,9 @@ def test_an_existing_table_of_another_collation_of_its_database_works(db: Connec
     ask(db, f"CREATE UNIQUE INDEX UQ_net ON {TRACKING} (EntityType, EntityId)")
     ledger = make_ledger(db)
     settle(ledger, Outcome(batch("7", "8"), accepted=("7", "8")))
-    assert ledger.tracked("Users", ["7", "9"]) == {"7"}
-    assert ledger.forget("Users", ["7"]) == ["7"]
-    assert ledger.tracked("Users", ["7", "8"]) == {"8"}
+    assert known(ledger, "Users", ["7", "9"]) == {"7"}
+    assert acts(ledger).forget("Users", ["7"]) == ["7"]
+    assert known(ledger, "Users", ["7", "8"]) == {"8"}
 
 
 def test_upper_case_guids_that_a_net_program_wrote_still_match_and_can_be_forgotten(
@@ -178,9 +200,9 @@ def test_upper_case_guids_that_a_net_program_wrote_still_match_and_can_be_forgot
         ask(db, f"INSERT INTO {TRACKING} (EntityType, EntityId) VALUES ('Users', ?)", id_.upper())
     ledger = make_ledger(db)
     other = str(uuid.uuid4())
-    assert ledger.tracked("Users", [*ids, other]) == set(ids)
-    assert ledger.forget("Users", [ids[3], other]) == [ids[3]]
-    assert ledger.tracked("Users", ids) == set(ids) - {ids[3]}
+    assert known(ledger, "Users", [*ids, other]) == set(ids)
+    assert acts(ledger).forget("Users", [ids[3], other]) == [ids[3]]
+    assert known(ledger, "Users", ids) == set(ids) - {ids[3]}
 
 
 @pytest.mark.parametrize(
@@ -226,12 +248,12 @@ def test_thousands_of_ids_are_tracked_found_and_forgotten(ledger: Ledger, count:
     ids = [str(uuid.UUID(int=number)) for number in range(count)]
     others = [str(uuid.UUID(int=number)) for number in range(count, count + 100)]
     settle(ledger, Outcome(batch(*ids), accepted=tuple(ids)))
-    assert ledger.tracked("Users", [*others, *ids]) == set(ids)
-    assert ledger.tracked("Orgs", ids) == set()
+    assert known(ledger, "Users", [*others, *ids]) == set(ids)
+    assert known(ledger, "Orgs", ids) == set()
     began = time.monotonic()
-    assert ledger.forget("Users", ids[:2000]) == ids[:2000]
+    assert acts(ledger).forget("Users", ids[:2000]) == ids[:2000]
     assert time.monotonic() - began < 8, "each tracked row was compared with each forgotten ID"
-    assert ledger.tracked("Users", ids) == set(ids[2000:])
+    assert known(ledger, "Users", ids) == set(ids[2000:])
     assert ledger.standings()["Users"].tracked == count - 2000
 
 
@@ -250,18 +272,18 @@ AWKWARD = [
 def test_awkward_ids_are_kept_apart_and_come_back_as_they_went_in(ledger: Ledger) -> None:
     half = AWKWARD[::2]
     settle(ledger, Outcome(batch(*half), accepted=tuple(half)))
-    assert ledger.tracked("Users", AWKWARD) == set(half)
+    assert known(ledger, "Users", AWKWARD) == set(half)
     settle(ledger, Outcome(batch(*AWKWARD), accepted=tuple(AWKWARD)))
-    assert ledger.tracked("Users", AWKWARD) == set(AWKWARD)
+    assert known(ledger, "Users", AWKWARD) == set(AWKWARD)
 
 
 def test_an_awkward_id_alone_is_tracked_found_and_forgotten(db: Connection, ledger: Ledger) -> None:
     for id_ in AWKWARD:
         settle(ledger, Outcome(batch(id_), accepted=(id_,)))
-        assert ledger.tracked("Users", [id_]) == {id_}
+        assert known(ledger, "Users", [id_]) == {id_}
         assert ask(db, f"SELECT EntityId FROM {TRACKING}") == [(id_,)]
-        assert ledger.forget("Users", [id_]) == [id_]
-        assert ledger.tracked("Users", [id_]) == set()
+        assert acts(ledger).forget("Users", [id_]) == [id_]
+        assert known(ledger, "Users", [id_]) == set()
 
 
 def test_an_id_with_a_nul_is_refused_as_an_id_or_kept_by_the_ledger(ledger: Ledger) -> None:
@@ -269,9 +291,9 @@ def test_an_id_with_a_nul_is_refused_as_an_id_or_kept_by_the_ledger(ledger: Ledg
         id_ = canonical("a\0b")
     except InvalidID:
         return  # a record refused alone: nothing else is held up
-    assert ledger.tracked("Users", [id_, "2"]) == set()
+    assert known(ledger, "Users", [id_, "2"]) == set()
     settle(ledger, Outcome(batch(id_), accepted=(id_,)))
-    assert ledger.tracked("Users", [id_]) == {id_}
+    assert known(ledger, "Users", [id_]) == {id_}
 
 
 def test_tracking_twice_is_harmless_and_keeps_the_first_time(db: Connection, ledger: Ledger) -> None:
@@ -285,15 +307,15 @@ def test_tracking_twice_is_harmless_and_keeps_the_first_time(db: Connection, led
 
 
 def test_the_baseline_tracks_without_a_call(db: Connection, ledger: Ledger) -> None:
-    ledger.baseline("Users", ["1", "2"])
-    ledger.baseline("Users", ["2", "3"])
-    assert ledger.tracked("Users", ["1", "2", "3", "4"]) == {"1", "2", "3"}
+    acts(ledger).baseline("Users", ["1", "2"])
+    acts(ledger).baseline("Users", ["2", "3"])
+    assert known(ledger, "Users", ["1", "2", "3", "4"]) == {"1", "2", "3"}
     assert ask(db, f"SELECT COUNT(*) FROM {LOG} WHERE Activity LIKE 'Sync Batch:%'") == [(0,)]
 
 
 def test_asking_for_no_ids_gives_none(ledger: Ledger) -> None:
-    assert ledger.tracked("Users", []) == set()
-    assert ledger.forget("Users", []) == []
+    assert known(ledger, "Users", []) == set()
+    assert acts(ledger).forget("Users", []) == []
 
 
 def test_settling_is_all_or_nothing(db: Connection, ledger: Ledger) -> None:
@@ -304,16 +326,16 @@ def test_settling_is_all_or_nothing(db: Connection, ledger: Ledger) -> None:
     assert ask(db, f"SELECT COUNT(*) FROM {TRACKING}") == [(0,)]
     # And the connection is fit for the next batch.
     settle(ledger, Outcome(batch("4"), accepted=("4",)))
-    assert ledger.tracked("Users", ["1", "2", "3", "4"]) == {"4"}
+    assert known(ledger, "Users", ["1", "2", "3", "4"]) == {"4"}
 
 
 def test_what_one_connection_settled_another_sees_at_once(ledger: Ledger, text: str) -> None:
     other = open_ledger("log", text, ROOT, create=True)
     try:
         second = make_ledger(other)
-        assert second.tracked("Users", ["1"]) == set()
+        assert known(second, "Users", ["1"]) == set()
         settle(ledger, Outcome(batch("1"), accepted=("1",)))
-        assert second.tracked("Users", ["1"]) == {"1"}
+        assert known(second, "Users", ["1"]) == {"1"}
     finally:
         other.close()
 
@@ -402,7 +424,7 @@ def test_a_record_rejected_again_counts_its_attempts_and_keeps_its_first_time(db
         ("Users", "8", "rejected", "once", None, 1, None),
     ]
     assert ask(db, "SELECT FirstSeen FROM TB_R_SYNC_REJECT WHERE EntityId = '7'") == first
-    assert ledger.tracked("Users", ["7"]) == set()
+    assert known(ledger, "Users", ["7"]) == set()
 
 
 def test_an_awkward_id_is_rejected_once_however_often_it_comes(db: Connection, ledger: Ledger) -> None:
@@ -470,20 +492,20 @@ def test_a_ledger_without_tables_answers_readers_with_nothing(db: Connection) ->
     ledger = make_ledger(db, prepare=False)
     assert ledger.runs(5) == []
     assert ledger.last_success() is None
-    assert ledger.last_due() is None
+    assert due(ledger).last_due() is None
     assert ledger.standings() == {}
-    assert ledger.has_tracking() is False
+    assert ledger.in_use() is False
 
 
 def test_a_due_time_comes_back_as_it_was_set(db: Connection) -> None:
     ledger, other = make_ledger(db), make_ledger(db, pipeline="other")
-    ledger.prepare_schedule()
-    assert ledger.last_due() is None
-    due = datetime(2026, 3, 29, 2, 30, tzinfo=ZoneInfo("Asia/Jakarta"))
-    for moment in (due, due, due + timedelta(days=1), datetime(2026, 1, 1, tzinfo=UTC)):
-        ledger.set_last_due(moment)
-        assert ledger.last_due() == moment
-    assert other.last_due() is None
+    due(ledger).prepare()
+    assert due(ledger).last_due() is None
+    night = datetime(2026, 3, 29, 2, 30, tzinfo=ZoneInfo("Asia/Jakarta"))
+    for moment in (night, night, night + timedelta(days=1), datetime(2026, 1, 1, tzinfo=UTC)):
+        due(ledger).set_last_due(moment)
+        assert due(ledger).last_due() == moment
+    assert due(other).last_due() is None
 
 
 def test_standings_count_tracked_and_rejected_by_entity(ledger: Ledger) -> None:
@@ -501,7 +523,7 @@ def test_standings_count_tracked_and_rejected_by_entity(ledger: Ledger) -> None:
 
 def test_forgetting_is_an_audit_row(db: Connection, ledger: Ledger) -> None:
     settle(ledger, Outcome(batch("1", "2"), accepted=("1", "2")))
-    assert ledger.forget("Users", ["2", "9"]) == ["2"]
+    assert acts(ledger).forget("Users", ["2", "9"]) == ["2"]
     ((activity, information),) = ask(db, f"SELECT Activity, AdditionalInformation FROM {LOG}")
     assert activity == "Forget: Users"
     assert json.loads(information)["EntityIds"] == ["2"]
@@ -550,7 +572,7 @@ class Source:
         entity, refused = self.entity(**keys), list[Rejection]()
         try:
             rows = source.pages(connection, entity, RunContext.start())
-            table = exclude.tracked(rows, entity.id, lambda _: set(), reject=refused.append)
+            table = exclude.tracked(rows, entity.id, lambda _: Known(), reject=refused.append)
             return [tuple(row) for row in itertools.islice(iter(table), 1, None)], refused
         finally:
             connection.close()

@@ -48,13 +48,13 @@ def test_success_of_the_api_is_tracked_and_logged(project: Project, api: FaultAP
 def test_failure_of_the_api_is_logged_and_leaves_the_batch_untracked(project: Project, api: FaultAPI) -> None:
     project.users(5)
     project.entity(batch_size=2)
-    api.script("/users", answer(), answer(400, {"error": "bad batch"}), answer())
+    api.script("/users", answer(), answer(410, {"error": "bad batch"}), answer())
     report = project.run(code=1)
     assert report["status"] == "incomplete"
     assert project.tracked() == ["1", "2", "5"]
     rows = project.log_rows()
     assert [row["status"] for row in rows] == ["Success", "Failure", "Success"]
-    assert rows[1]["information"]["HttpResponseCode"] == 400
+    assert rows[1]["information"]["HttpResponseCode"] == 410
     assert "bad batch" in rows[1]["exception"]
     check_sums(report)
     # The next run offers what failed, and nothing else.

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import EntityError, SourceError
+from engine.ledger.known import Known
 from engine.model import Batch, Entity, Field, Operation, Rejection
 from engine.stages import chunk, exclude, shape
 from engine.stages.counts import Counts
@@ -49,9 +50,9 @@ class Lookup:
         self.known = set(known)
         self.asked: list[list[str]] = []
 
-    def __call__(self, ids: Sequence[str]) -> set[str]:
+    def __call__(self, ids: Sequence[str]) -> Known:
         self.asked.append(list(ids))
-        return self.known & set(ids)
+        return Known(self.known & set(ids))
 
 
 def entity(**keys: Any) -> Entity:
@@ -431,7 +432,7 @@ def _collect(batches: Iterator[Batch], into: list[Batch]) -> list[Batch]:
 def test_a_limit_reads_no_further_than_it_needs() -> None:
     source = Watched(["Id"], ([number] for number in range(1000)))
     counts = Counts()
-    due = exclude.tracked(source, ["Id"], lambda _: set(), reject=never, counts=counts, page_size=5, limit=7)
+    due = exclude.tracked(source, ["Id"], lambda _: Known(), reject=never, counts=counts, page_size=5, limit=7)
     shaped = shape.records(due, entity(), reject=never, counts=counts)
     batches = chunk.batches(shaped, entity(), reject=never, counts=counts)
     assert [len(batch.ids) for batch in batches] == [3, 3, 1]
@@ -451,7 +452,7 @@ import resource
 from tests.test_stages import *
 source = Watched(["Id", "Name"], ((number, f"name {number} " + "x" * 200) for number in range(200_000)))
 wanted = entity(batch_size=1000, page_size=2000, fields=(Field("Id", "int", False), Field("Name", "string", False)))
-table = exclude.tracked(source, ["Id"], lambda ids: set(), reject=never, page_size=wanted.page_size)
+table = exclude.tracked(source, ["Id"], lambda ids: Known(), reject=never, page_size=wanted.page_size)
 batches = chunk.batches(shape.records(table, wanted, reject=never), wanted, reject=never)
 total = len(next(batches).ids)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

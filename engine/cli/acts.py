@@ -9,8 +9,8 @@ import click
 from engine import app
 from engine.cli import common
 from engine.context import RunContext
+from engine.endpoint.session import Caller
 from engine.errors import LeaseHeld
-from engine.identity import InvalidID, parse
 from engine.model import Rejection
 from engine.stages import exclude, source
 from engine.stages.counts import Counts
@@ -24,6 +24,11 @@ FORGET_EPILOG = """\b
 Examples:
   python -m engine forget pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
   python -m engine forget pipelines/staff.yaml Assignments '["10001","d005"]'
+"""
+RETRY_EPILOG = """\b
+Examples:
+  python -m engine retry pipelines/sync.yaml Users
+  python -m engine retry pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
 """
 RESOLVE_EPILOG = """\b
 Examples:
@@ -54,12 +59,12 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
     run, counts = RunContext.start(), Counts()
     skipped: list[Rejection] = []
     with app.connections(loaded.pipeline) as opened:
-        ledger = app.open_ledger(opened, run, loaded.secrets, create=True)
+        ledger = app.open_acts(opened, loaded.secrets)
         pages = source.pages(opened.source(chosen.connection), chosen, run)
         due = exclude.tracked(
             pages,
             chosen.id,
-            lambda ids: ledger.tracked(chosen.name, ids),
+            ledger.lookup(chosen.name, changed=False),
             reject=skipped.append,
             counts=counts,
             page_size=chosen.page_size,
@@ -97,12 +102,9 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
     loaded = common.load_spec(spec, format_)
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     chosen = common.chosen(loaded.pipeline, [entity], format_)[0]
-    try:
-        wanted = list(dict.fromkeys(parse(text, len(chosen.id)) for text in ids))
-    except InvalidID as failure:
-        raise click.UsageError(str(failure)) from failure
+    wanted = common.canonical_ids(chosen, ids)
     with app.connections(loaded.pipeline) as opened:
-        ledger = app.open_ledger(opened, RunContext.start(), loaded.secrets, create=True)
+        ledger = app.open_acts(opened, loaded.secrets)
         forgotten = ledger.forget(chosen.name, wanted)
     unknown = [id_ for id_ in wanted if id_ not in forgotten]
     if format_ == "json":
@@ -112,6 +114,37 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
         click.echo(f"{entity}: {len(forgotten):,} records forgotten{offered}.")
         for id_ in unknown:
             click.echo(f"{entity}: {id_} was not tracked")
+    return 1 if unknown else 0
+
+
+@click.command(epilog=RETRY_EPILOG)
+@common.spec_argument
+@click.argument("entity")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@common.format_option
+def retry(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
+    """Offer refused records of ENTITY again with the next run: these, or all of them, parked or resting.
+
+    Where the entity's endpoint is parked, it is called again too. Exit code 1 when a named record was not refused.
+    """
+    common.log_setup("text", quiet=True)
+    loaded = common.load_spec(spec, format_)
+    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
+    chosen = common.chosen(loaded.pipeline, [entity], format_)[0]
+    wanted = common.canonical_ids(chosen, ids) if ids else None
+    caller = Caller(loaded.pipeline.api)
+    url = caller.url(chosen.endpoint)
+    with app.connections(loaded.pipeline) as opened:
+        offered, lifted = app.open_acts(opened, loaded.secrets).retry(chosen.name, wanted, url)
+    unknown = [id_ for id_ in wanted or [] if id_ not in offered]
+    if format_ == "json":
+        common.print_json({"entity": entity, "offered": offered, "not_refused": unknown, "endpoint_was_parked": lifted})
+    else:
+        click.echo(f"{entity}: the next run offers {len(offered):,} refused records again.")
+        if lifted:
+            click.echo(f"{entity}: its endpoint is not parked any more.")
+        for id_ in unknown:
+            click.echo(f"{entity}: {id_} was not refused")
     return 1 if unknown else 0
 
 
@@ -130,7 +163,7 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
     loaded = common.load_spec(spec, format_)
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     with app.connections(loaded.pipeline) as opened:
-        ledger = app.open_ledger(opened, RunContext.start(), loaded.secrets, create=True)
+        ledger = app.open_acts(opened, loaded.secrets)
         found = ledger.open_batches(batch)
         if not found:
             raise click.UsageError(f"there is no open batch {batch}; `status` lists the open ones")
@@ -140,7 +173,8 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
         if how == "resend" and found[0].state == "in_doubt":
             click.echo(f"{batch} is in doubt: the next run sends it again anyway", err=True)
             return 0
-        ledger.resolve(found[0], how)
+        changed = {entity.name for entity in loaded.pipeline.entities if entity.resend == "changed"}
+        ledger.resolve(found[0], how, changed=found[0].entity in changed)
     if format_ == "json":
         common.print_json({"batch": batch, "entity": found[0].entity, "records": found[0].count, "resolved": how})
     else:
@@ -158,7 +192,7 @@ def unlock(spec: Path, yes: bool, format_: str) -> int:
     loaded = common.load_spec(spec, format_)
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     with app.connections(loaded.pipeline) as opened:
-        ledger = app.open_ledger(opened, RunContext.start(), loaded.secrets, create=True)
+        ledger = app.open_acts(opened, loaded.secrets)
         holder = ledger.holder()
         if holder and not yes:
             click.confirm(f"Break the lease of {holder}?", abort=True, err=True)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from engine import app
 from engine.errors import SpecError
+from engine.identity import InvalidID, parse
 from engine.model import Entity, Pipeline
 from engine.observe import logs, masks
 from engine.spec.load import Loaded, load
@@ -60,6 +61,14 @@ def chosen(pipeline: Pipeline, names: Sequence[str], format_: str) -> tuple[Enti
         return app.chosen(pipeline, names)
     except SpecError as failure:
         leave_with_problems(failure, format_)
+
+
+def canonical_ids(entity: Entity, texts: Sequence[str]) -> list[str]:
+    """IDs as a person typed them, each once. Raises a usage error for one that cannot be one."""
+    try:
+        return list(dict.fromkeys(parse(text, len(entity.id)) for text in texts))
+    except InvalidID as failure:
+        raise click.UsageError(str(failure)) from failure
 
 
 def leave_with_problems(failure: SpecError, format_: str) -> NoReturn:

@@ -10,6 +10,9 @@ from engine import app
 from engine.cli import common
 from engine.context import RunContext
 from engine.endpoint.session import Caller
+from engine.ledger.history import History
+from engine.ledger.known import Known, Lookup
+from engine.model import Entity
 from engine.observe.masks import masked
 from engine.plan import EntityPlan, plan_entity
 
@@ -40,12 +43,13 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
     caller = Caller(pipeline.api)
     try:
         with app.connections(pipeline) as opened:
-            lookup, waiting = app.read_only_lookups(opened, loaded.secrets)
+            history = app.open_history(opened, loaded.secrets)
             run = RunContext.start()
-            plans = [
-                plan_entity(entity, opened.source, lookup, waiting, run, caller, preview)
-                for entity in common.chosen(pipeline, entities, format_)
-            ]
+            plans = []
+            for entity in common.chosen(pipeline, entities, format_):
+                made = plan_entity(entity, opened.source, _lookup(history, entity), run, caller, preview)
+                made.park = history.parked(caller.url(entity.endpoint)) if history else None
+                plans.append(made)
     finally:
         caller.close()
     if format_ == "json":
@@ -53,6 +57,10 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
     else:
         _show(plans)
     return 4 if any(made.database_failed for made in plans) else 1 if any(made.error for made in plans) else 0
+
+
+def _lookup(history: History | None, entity: Entity) -> Lookup:
+    return history.lookup(entity.name, changed=entity.resend == "changed") if history else lambda _ids: Known()
 
 
 def _masked_json(made: EntityPlan) -> dict[str, object]:
@@ -72,6 +80,8 @@ def _show(plans: list[EntityPlan]) -> None:
     for made in plans:
         if made.error:
             click.echo(f"{made.name}: {masked(made.error)}")
+        if made.park:
+            click.echo(f"{made.name}: {made.park}; a run sends nothing there before")
         for reason, count in made.reasons.items():
             click.echo(f"{made.name}: {count:,} to reject: {masked(reason)}")
         for request in made.requests:
@@ -82,7 +92,8 @@ def _show(plans: list[EntityPlan]) -> None:
 
 
 _COLUMNS = {
-    "In source": "in_source", "Sent before": "tracked", "Dropped": "dropped", "In doubt": "in_doubt", "Due": "due",
+    "In source": "in_source", "Sent before": "tracked", "Dropped": "dropped", "In doubt": "in_doubt", "Resting": "resting",
+    "Due": "due",
     "Batches": "batches", "To reject": "rejected", "No ID": "without_id", "ID twice": "repeated_ids",
 }  # fmt: skip
 _ALWAYS = {"In source", "Sent before", "Due", "Batches"}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 
 import click
 
 from engine import app
 from engine.cli import common
+from engine.demo import faults
 from engine.demo.receiver import Receiver
 
 EPILOG = """\b
 Examples:
   python -m engine receive --port 8900        then API_BASE_URL=http://127.0.0.1:8900
+  python -m engine receive --script faults.yaml
   curl http://127.0.0.1:8900/                 what arrived so far
 """
 
@@ -27,10 +30,19 @@ Examples:
     help="The loopback port; 0 takes a free one.",
 )
 @click.option("--id", "id_field", default="Id", show_default=True, help="The field that names a record.")
-def receive(port: int, id_field: str) -> int:
-    """Accept every batch on the loopback address and count records by ID, until SIGINT or SIGTERM."""
+@click.option(
+    "--script",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A YAML file of faults: what each call of each path meets (docs/faults.md).",
+)
+def receive(port: int, id_field: str, script: Path | None) -> int:
+    """Accept every batch on the loopback address and count records by ID, until SIGINT or SIGTERM.
+
+    With a script it misbehaves as real APIs do: wrong statuses, slow and broken answers, refused records.
+    """
     try:
-        server = Receiver(port, id_field)
+        server = Receiver(port, id_field, faults.load(script) if script else None)
     except OSError as failure:
         raise click.ClickException(
             f"port {port} cannot be used: {failure.strerror}; --port 0 takes a free one"

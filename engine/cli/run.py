@@ -71,15 +71,17 @@ def show(report: RunReport) -> None:
         for entity in report.entities
     ]
     common.print_table([("Entity", "left"), *[(title, "right") for title in titles], ("Time", "right")], rows)
+    said: set[str] = set()
     for entity in report.entities:
-        if entity.error:
+        if entity.error and entity.error not in said:
+            said.add(entity.error)
             console.print(f"{entity.name}: {entity.error}", markup=False, soft_wrap=True)
         for rejection in entity.samples:
             id_ = rejection.id or "(no ID)"
             console.print(f"{entity.name}: rejected {id_}: {masked(rejection.reason)}", markup=False, soft_wrap=True)
         more = entity.counts.rejected - len(entity.samples)
         if more > 0:
-            console.print(f"{entity.name}: {more:,} more are in TB_R_SYNC_REJECT", markup=False)
+            console.print(f"{entity.name}: {more:,} more are rejected; `rejects` lists them", markup=False)
     console.print(verdict(report), markup=False, soft_wrap=True)
 
 
@@ -116,14 +118,16 @@ def verdict(report: RunReport) -> str:
             return f"Nothing new to send: {before}all {known:,} records are delivered ({seconds}). Run {report.run_id}."
         calls = sum(c.calls for c in counts)
         return f"{before}Delivered {accepted:,} records in {calls:,} calls, {seconds}. Run {report.run_id}."
-    unread = sum(entity.gravity is not None for entity in report.entities)
-    doubtful = sum(c.in_doubt + c.waiting for c in counts)
+    doubtful = sum(c.in_doubt for c in counts)
+    waiting = sum(c.waiting for c in counts)
+    unread = sum(entity.gravity in ("entity", "database") for entity in report.entities)
+    parked = sum(entity.gravity == "parked" for entity in report.entities)
     missing = [
-        f"{due - accepted - sum(c.in_doubt for c in counts):,} not, which the next run offers again"
-        if due > accepted
-        else "",
+        f"{due - accepted - doubtful:,} not, which a later run offers again" if due > accepted + doubtful else "",
         f"{doubtful:,} in batches whose fate is open (`status` lists them)" if doubtful else "",
+        f"{waiting:,} wait (refused before, in open batches, or for a parked endpoint)" if waiting else "",
+        f"{parked} of {len(report.entities)} endpoints are parked" if parked else "",
         f"{unread} of {len(report.entities)} entities could not be run" if unread else "",
     ]
-    rest = "; ".join(part for part in missing if part and not part.startswith("0 not"))
+    rest = "; ".join(part for part in missing if part)
     return f"Not everything arrived: {before}{accepted:,} records delivered ({seconds}); {rest}. Run {report.run_id}."

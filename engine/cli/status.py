@@ -9,9 +9,13 @@ import click
 
 from engine import app
 from engine.cli import common
+from engine.endpoint.session import Caller
+from engine.errors import LedgerError
+from engine.ledger.history import Run, Standing
 from engine.ledger.journal import OpenBatch
 from engine.ledger.lease import Holder
-from engine.ledger.ledger import Run, Standing
+from engine.ledger.parks import Park
+from engine.spec.secrets import Secrets
 
 EPILOG = """\b
 Examples:
@@ -25,17 +29,23 @@ Examples:
 @click.option("--runs", "limit", type=click.IntRange(min=1, max=1000), default=5, help="How many runs to show.")
 @common.format_option
 def status(spec: Path, limit: int, format_: str) -> int:
-    """Show the last runs of SPEC and, per entity, what is delivered and what was rejected. Writes nothing."""
+    """Show the last runs of SPEC and, per entity, what is delivered and what was refused.
+
+    Changes nothing; the look itself is an audit row of the log table."""
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     pipeline = loaded.pipeline
     assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     with app.connections(pipeline) as opened:
-        ledger = app.read_only_ledger(opened, loaded.secrets)
+        ledger = app.open_history(opened, loaded.secrets)
         runs = ledger.runs(limit) if ledger else []
         standings = ledger.standings() if ledger else {}
         left = ledger.open_batches() if ledger else []
         holder = ledger.holder() if ledger else None
+        caller = Caller(pipeline.api)
+        urls = dict.fromkeys(caller.url(entity.endpoint) for entity in pipeline.entities)
+        parks = [park for url in urls if ledger and (park := ledger.parked(url))]
+        _audit(opened, loaded.secrets)
     # Entities of the spec first, in its order; then what the ledger still holds of others.
     names = [entity.name for entity in pipeline.entities]
     ordered = {name: standings.get(name, Standing()) for name in [*names, *sorted(set(standings) - set(names))]}
@@ -45,13 +55,24 @@ def status(spec: Path, limit: int, format_: str) -> int:
                 "pipeline": pipeline.name,
                 "runs": [_run_json(run) for run in runs],
                 "lease": holder.as_json() if holder else None,
+                "parked_endpoints": [park.as_json() for park in parks],
                 "open_batches": [_open_json(batch) for batch in left],
                 "entities": [_standing_json(*item) for item in ordered.items()],
             }
         )
     else:
-        _show(pipeline.name, runs, ordered, left, holder)
+        _show(pipeline.name, runs, holder)
+        _show_entities(ordered)
+        _show_open(left, parks)
     return 0
+
+
+def _audit(opened: app.Connections, secrets: Secrets) -> None:
+    """Who looked, when. A ledger that this person may only read is no reason to show nothing."""
+    try:
+        app.audit(opened, secrets, "Status")
+    except LedgerError as failure:
+        click.echo(f"note: this look has no audit row: {secrets.mask(str(failure))}", err=True)
 
 
 def _run_json(run: Run) -> dict[str, Any]:
@@ -65,9 +86,10 @@ def _run_json(run: Run) -> dict[str, Any]:
 
 
 def _standing_json(name: str, standing: Standing) -> dict[str, Any]:
+    moments = {key: getattr(standing, key) for key in ("last_tracked", "last_rejected", "next_try")}
     return {
-        "name": name, "tracked": standing.tracked, "last_tracked": str(standing.last_tracked) if standing.last_tracked else None,
-        "rejected": standing.rejected, "last_rejected": str(standing.last_rejected) if standing.last_rejected else None,
+        "name": name, "tracked": standing.tracked, "rejected": standing.rejected, "parked": standing.parked,
+        **{key: str(moment) if moment else None for key, moment in moments.items()},
     }  # fmt: skip
 
 
@@ -78,9 +100,7 @@ def _open_json(batch: OpenBatch) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _show(
-    pipeline: str, runs: list[Run], standings: dict[str, Standing], left: list[OpenBatch], holder: Holder | None
-) -> None:
+def _show(pipeline: str, runs: list[Run], holder: Holder | None) -> None:
     console = common.console()
     if holder:
         console.print(f"Running now: {holder}.", markup=False, soft_wrap=True)
@@ -98,18 +118,30 @@ def _show(
         ]
         common.print_table(columns, rows)
     click.echo()
+
+
+def _show_entities(standings: dict[str, Standing]) -> None:
     rows = [
-        [name, f"{s.tracked:,}", _time(s.last_tracked), f"{s.rejected:,}", _time(s.last_rejected)]
+        [name, f"{s.tracked:,}", _time(s.last_tracked), f"{s.rejected:,}", f"{s.parked:,}", _time(s.last_rejected), _time(s.next_try)]
         for name, s in standings.items()
-    ]
+    ]  # fmt: skip
     columns = [
         ("Entity", "left"),
         ("Delivered", "right"),
         ("Last delivery (UTC)", "left"),
-        ("Rejected", "right"),
-        ("Last rejection (UTC)", "left"),
+        ("Refused", "right"),
+        ("Parked", "right"),
+        ("Last refusal (UTC)", "left"),
+        ("Next try", "left"),
     ]
     common.print_table(columns, rows)
+
+
+def _show_open(left: list[OpenBatch], parks: list[Park]) -> None:
+    if parks:
+        click.echo("\nEndpoints that are left alone (`retry SPEC ENTITY` calls one again):")
+        rows = [[park.endpoint, _time(park.until), park.reason] for park in parks]
+        common.print_table([("Endpoint", "left"), ("Until (UTC)", "left"), ("Reason", "left")], rows)
     if left:
         click.echo("\nBatches whose fate is open (the next run settles those in doubt; `resolve` settles any):")
         rows = [[b.entity, b.state, f"{b.count:,}", _time(b.created), b.id, b.reason or ""] for b in left]

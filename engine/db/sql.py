@@ -92,11 +92,19 @@ class PageRequest:
     names: tuple[str, ...] = ()
     after: tuple[Any, ...] | None = None
     count: bool = False
+    find: tuple[Any, ...] | None = None
+    """The key of one row that is looked for, instead of a page."""
 
     def context(self, dialect: str) -> dict[str, Any]:
         """The template variables of this request."""
-        values = self.after
-        scalar = None if values is None else values[0] if len(values) == 1 else After(self.names, values)
+        values = self.find or self.after
+        scalar = (
+            None
+            if self.after is None or values is None
+            else values[0]
+            if len(values) == 1
+            else After(self.names, values)
+        )
         return {
             "entity": self.entity,
             "dialect": dialect,
@@ -104,6 +112,7 @@ class PageRequest:
             "limit": self.limit,
             "after": scalar,
             "count": self.count,
+            "find": self.find is not None,
             "key": [KeyColumn(name, values[index] if values else None) for index, name in enumerate(self.names)],
         }
 

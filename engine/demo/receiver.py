@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from engine.demo import faults
+
 
 @dataclass(slots=True)
 class Tally:
@@ -34,8 +36,10 @@ class Receiver(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int = 0, id_field: str = "Id") -> None:
+    def __init__(self, port: int = 0, id_field: str = "Id", script: faults.Script | None = None) -> None:
         self.id_field = id_field
+        self.script = script or faults.Script({})
+        self.stopping = threading.Event()
         self.tallies: dict[str, Tally] = {}
         self._keys: set[str] = set()
         self._lock = threading.Lock()
@@ -57,10 +61,19 @@ class Receiver(ThreadingHTTPServer):
             if key:
                 self._keys.add(key)
             tally.records += len(records)
-            tally.ids.update(
-                str(record[self.id_field]) for record in records if isinstance(record, dict) and self.id_field in record
-            )
+            tally.ids.update(self.ids(records))
             return len(records)
+
+    def ids(self, records: list[Any]) -> list[str]:
+        """The IDs of the records that have one."""
+        return [
+            str(record[self.id_field]) for record in records if isinstance(record, dict) and self.id_field in record
+        ]
+
+    def server_close(self) -> None:
+        """Wake the answers that are being slow, then close."""
+        self.stopping.set()
+        super().server_close()
 
     def as_json(self) -> dict[str, dict[str, int]]:
         """What arrived, by path."""
@@ -70,6 +83,7 @@ class Receiver(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits 40 ms for the client's acknowledgement of its headers
     server: Receiver
 
     def do_POST(self) -> None:
@@ -84,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if isinstance(records, dict):
             records = next((value for value in records.values() if isinstance(value, list)), [records])
-        self._answer(200, {"stored": self.server.store(self.path, self.headers.get("Idempotency-Key"), records)})
+        self._misbehave(self.server.script.next(self.path), records)
 
     do_PUT = do_PATCH = do_POST  # noqa: N815
 
@@ -95,10 +109,32 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the numbers are the log."""
 
+    def _misbehave(self, step: faults.Step, records: list[Any]) -> None:
+        """Answer as the script says; without one every step is the usual one."""
+        server, ids = self.server, self.server.ids(records)
+        if step.refuse is not None and step.refuse.isdisjoint(ids):
+            step = faults.USUAL
+        kept = records
+        if step.verdicts:
+            away = {id_ for kind in ("rejected", "busy") for id_ in step.verdicts.get(kind, ())}
+            kept = [record for record in records if str(record.get(server.id_field)) not in away]
+        stored = server.store(self.path, self.headers.get("Idempotency-Key"), kept) if step.stores() else 0
+        server.stopping.wait(step.delay)
+        if step.cut == "before":
+            faults.reset(self)
+        elif step.drip is not None:
+            faults.drip(self, step.drip, server.stopping.wait)
+        elif step.cut == "body":
+            faults.break_off(self, step.status, b'{"sto', 100)
+        else:
+            body = faults.verdicts(step, ids) if step.verdicts else _body(step, stored)
+            faults.send(self, step.status, body, {"Content-Type": "application/json", **step.headers})
+
     def _answer(self, status: int, document: Any) -> None:
-        body = orjson.dumps(document)
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        faults.send(self, status, orjson.dumps(document), {"Content-Type": "application/json"})
+
+
+def _body(step: faults.Step, stored: int) -> bytes:
+    if isinstance(step.body, str):
+        return step.body.encode()
+    return orjson.dumps({"stored": stored} if step.body is None else step.body)

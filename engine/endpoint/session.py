@@ -66,7 +66,8 @@ class Caller:
             headers["Content-Encoding"] = "gzip"
         headers.update(self._api.headers)
         if key and self._api.idempotency_header:
-            headers[self._api.idempotency_header] = key
+            # A string of RFC 9651, as draft-ietf-httpapi-idempotency-key-header asks for, or the bare key that most APIs take.
+            headers[self._api.idempotency_header] = f'"{key}"' if self._api.idempotency_quoted else key
         return headers
 
     def prepared(self, method: str, url: str, payload: bytes, key: str | None) -> requests.PreparedRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jmespath
@@ -12,6 +12,9 @@ from jmespath.exceptions import JMESPathError
 
 from engine.identity import InvalidID, canonical_key
 from engine.model import Rejection, Results
+
+_NAMED = 3
+"""Strange IDs that a remark names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,11 @@ class Verdicts:
     unknown: tuple[str, ...]
     remark: str | None = None
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Records accepted, rejected and unknown; together those that were sent."""
+        return len(self.accepted), len(self.rejected), len(self.unknown)
+
 
 def read(results: Results | None, ids: Sequence[str], status: int, body: bytes) -> Verdicts:
     """The verdicts of a 2xx answer. Without `results` it accepts the whole batch.
@@ -30,50 +38,95 @@ def read(results: Results | None, ids: Sequence[str], status: int, body: bytes) 
     An ID that the answer leaves out, or an answer that cannot be read as `results` says, is unknown, never accepted.
     """
     if results is None:
-        return Verdicts(tuple(ids), (), ())
+        remark = "207 Multi-Status counts as accepted, since the spec has no `results` to read its verdicts with"
+        return Verdicts(tuple(ids), (), (), remark if status == 207 else None)
     try:
         entries = jmespath.search(results.path, orjson.loads(body))
     except (orjson.JSONDecodeError, JMESPathError) as failure:
-        return Verdicts((), (), tuple(ids), f"the answer cannot be read for verdicts: {failure}")
+        what = "it is empty" if not body.strip() else f"{failure}"
+        return Verdicts((), (), tuple(ids), f"the answer cannot be read for verdicts: {what}")
     if not isinstance(entries, list):
         return Verdicts((), (), tuple(ids), f"the answer has no list at {results.path!r}")
-    return _sort(results, ids, status, entries)
+    if results.id is None and len(entries) != len(ids):
+        remark = f"the answer has {len(entries)} verdicts for {len(ids)} records, so none can be told apart"
+        return Verdicts((), (), tuple(ids), remark)
+    return _Sorting(results, ids, status).sort(entries)
 
 
-def _sort(results: Results, ids: Sequence[str], status: int, entries: list[Any]) -> Verdicts:
-    wanted = set(ids)
-    accepted: dict[str, None] = {}
-    rejected: dict[str, Rejection] = {}
-    strange = 0
-    for entry in entries:
-        id_ = _id(results, entry)
-        if id_ is None or id_ not in wanted or id_ in accepted or id_ in rejected:
-            strange += 1
+@dataclass(slots=True)
+class _Sorting:
+    """Goes through the verdicts of one answer."""
+
+    results: Results
+    ids: Sequence[str]
+    status: int
+    accepted: dict[str, None] = field(default_factory=dict)
+    rejected: dict[str, Rejection] = field(default_factory=dict)
+    contradicted: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    unreadable: int = 0
+
+    def sort(self, entries: list[Any]) -> Verdicts:
+        wanted = set(self.ids)
+        for position, entry in enumerate(entries):
+            id_ = self.ids[position] if self.results.id is None else _id(self.results.id, entry)
+            if id_ is None:
+                self.unreadable += 1
+            elif id_ not in wanted:
+                self.wrong.append(id_)
+            else:
+                self._one(id_, entry)
+        for id_ in self.contradicted:
+            self.accepted.pop(id_, None)
+            self.rejected.pop(id_, None)
+        unknown = tuple(id_ for id_ in self.ids if id_ not in self.accepted and id_ not in self.rejected)
+        accepted = tuple(id_ for id_ in self.ids if id_ in self.accepted)
+        return Verdicts(accepted, tuple(self.rejected.values()), unknown, self._remark(unknown))
+
+    def _one(self, id_: str, entry: Any) -> None:
+        try:
+            good = jmespath.search(self.results.accepted, entry) is True
+        except JMESPathError:
+            # An answer that cannot be read as the spec says is no refusal: the record stays unknown.
+            self.unreadable += 1
+            return
+        if id_ in self.accepted or id_ in self.rejected:
+            self.repeated.append(id_)
+            if good != (id_ in self.accepted):
+                self.contradicted.add(id_)
+        elif good:
+            self.accepted[id_] = None
         else:
-            try:
-                verdict = jmespath.search(results.accepted, entry)
-            except JMESPathError:
-                # An answer that cannot be read as the spec says is no refusal: the record stays unknown.
-                strange += 1
-                continue
-            if verdict is True:
-                accepted[id_] = None
-                continue
-            reason = _search(results.reason, entry) if results.reason else None
-            rejected[id_] = Rejection(
-                id_, str(reason) if reason is not None else "refused by the API without a reason", status
-            )
-    unknown = tuple(id_ for id_ in ids if id_ not in accepted and id_ not in rejected)
-    remarks = []
-    if unknown:
-        remarks.append(f"{len(unknown)} records are not mentioned in the answer")
-    if strange:
-        remarks.append(f"{strange} entries of the answer name no record of this batch, or one a second time")
-    return Verdicts(tuple(accepted), tuple(rejected.values()), unknown, "; ".join(remarks) or None)
+            self.rejected[id_] = self._rejection(id_, entry)
+
+    def _rejection(self, id_: str, entry: Any) -> Rejection:
+        reason = _search(self.results.reason, entry) if self.results.reason else None
+        text = str(reason) if reason is not None else "refused by the API without a reason"
+        retryable = self.results.retryable is not None and _search(self.results.retryable, entry) is True
+        return Rejection(id_, text, self.status, retryable)
+
+    def _remark(self, unknown: Sequence[str]) -> str | None:
+        missing = [id_ for id_ in unknown if id_ not in self.contradicted]
+        remarks = [
+            f"{len(missing)} records are not mentioned in the answer, or not readably ({_some(missing)})"
+            if missing
+            else "",
+            f"the answer names IDs that were not sent: {_some(self.wrong)}" if self.wrong else "",
+            f"the answer names IDs more than once: {_some(self.repeated)}" if self.repeated else "",
+            f"it says yes and no to {_some(sorted(self.contradicted))}" if self.contradicted else "",
+            f"{self.unreadable} of its verdicts cannot be read" if self.unreadable else "",
+        ]
+        return "; ".join(filter(None, remarks)) or None
 
 
-def _id(results: Results, entry: Any) -> str | None:
-    value = _search(results.id, entry)
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return ", ".join(ids[:_NAMED]) + more
+
+
+def _id(expression: str, entry: Any) -> str | None:
+    value = _search(expression, entry)
     try:
         return canonical_key(value if isinstance(value, list) else [value])
     except InvalidID:

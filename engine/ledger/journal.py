@@ -75,6 +75,12 @@ def resend(db: Connection, names: dict[str, str], batch: str, run: str) -> bool:
     return db.run("ledger/resend.sql.j2", **names, batch=batch, run=run).rowcount == 1
 
 
+def state(db: Connection, names: dict[str, str], batch: str) -> str | None:
+    """Where a batch stands; None when the journal does not have it."""
+    rows = db.run("ledger/batch_state.sql.j2", **names, batch=batch).rows
+    return rows[0][0] if rows else None
+
+
 def open_batches(
     db: Connection,
     names: dict[str, str],

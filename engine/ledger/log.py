@@ -41,21 +41,28 @@ class Log:
             "IdempotencyKey": made.batch.key,
             "StartedOn": made.started.isoformat(),
             **({"Resent": True} if made.batch.resent else {}),
+            **(dict(zip(("Accepted", "Rejected", "Unknown"), made.verdicts, strict=True)) if made.verdicts else {}),
         }
         status = "Success" if made.success else "Failure"
-        self._write(f"Sync Batch: {made.batch.entity}", made.batch.entity, status, information, made.error)
+        activity = f"Sync Batch: {made.batch.entity}"
+        self._write(made.id, activity, made.batch.entity, status, information, made.error)
+
+    def has(self, made: Attempt) -> bool:
+        """True when the row of a call is there already."""
+        return bool(self.db.run("ledger/logged.sql.j2", **self.names, id=made.id).rows[0][0])
 
     def act(self, verb: str, entity: str, information: dict[str, Any]) -> None:
         """Write what a person did: `Forget: Users` with the details."""
-        self._write(f"{verb}: {entity}", entity, "Success", {"RunId": self.run, **information}, None)
+        details = {"RunId": self.run, **information}
+        self._write(str(uuid.uuid4()), f"{verb}: {entity}", entity, "Success", details, None)
 
     def _write(
-        self, activity: str, module: str, status: str, information: dict[str, Any], exception: str | None
+        self, id_: str, activity: str, module: str, status: str, information: dict[str, Any], exception: str | None
     ) -> None:
         self.db.run(
             "ledger/log.sql.j2",
             **self.names,
-            id=str(uuid.uuid4()),
+            id=id_,
             application=self.application,
             log_id=self.run,
             category="Sync",

@@ -28,6 +28,7 @@ _BATCH_COLUMNS = (
     "HttpResponseCode Reason CreatedOn SentOn SettledOn"
 )
 _LEASE_COLUMNS = "Pipeline RunId Holder Host Pid Token AcquiredOn HeartbeatOn ExpiresOn"
+_CONTENT_COLUMNS = "EntityType Kind EntityId ContentHash RecordedOn"
 _REJECT_COLUMNS = "EntityType EntityId State Reason HttpResponseCode Attempts FirstSeen LastSeen NextTry BatchId"
 
 
@@ -42,6 +43,8 @@ class Tables:
     schedule: Table
     batch: Table
     lease: Table
+    park: Table
+    content: Table
 
     @classmethod
     def of(cls, spec: LedgerSpec) -> Tables:
@@ -58,6 +61,8 @@ class Tables:
             _table(f"{prefix}TB_R_SYNC_SCHEDULE", "Pipeline LastDue", "create_schedule"),
             _table(f"{prefix}TB_R_SYNC_BATCH", _BATCH_COLUMNS, "create_batch", "create_batch_index"),
             _table(f"{prefix}TB_R_SYNC_LEASE", _LEASE_COLUMNS, "create_lease"),
+            _table(f"{prefix}TB_R_SYNC_PARK", "Endpoint Until Reason", "create_park"),
+            _table(f"{prefix}TB_R_SYNC_CONTENT", _CONTENT_COLUMNS, "create_content"),
         )
 
     def names(self) -> dict[str, str]:
@@ -70,11 +75,15 @@ class Tables:
             "schedule_table": self.schedule.name,
             "batch_table": self.batch.name,
             "lease_table": self.lease.name,
+            "park_table": self.park.name,
+            "content_table": self.content.name,
         }
 
     def all(self) -> tuple[Table, ...]:
         """Every table."""
-        return self.tracking, self.log, self.reject, self.run, self.schedule, self.batch, self.lease
+        return (
+            self.tracking, self.log, self.reject, self.run, self.schedule, self.batch, self.lease, self.park, self.content,
+        )  # fmt: skip
 
 
 def _table(name: str, columns: str, *statements: str) -> Table:

@@ -1,13 +1,16 @@
-"""Which records were delivered. Sets of IDs travel as one JSON parameter."""
+"""Which records were delivered, and what content the API accepted or refused. Sets travel as one JSON parameter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import orjson
 
 from engine.db.connect import Connection
 from engine.identity import is_guid
+
+Kind = Literal["accepted", "rejected"]
 
 
 def as_json(ids: Iterable[str]) -> str:
@@ -15,12 +18,17 @@ def as_json(ids: Iterable[str]) -> str:
     return orjson.dumps(list(ids)).decode()
 
 
+def either_case(ids: Iterable[str]) -> list[str]:
+    """The IDs, and those that are GUIDs in upper case as well: rows of the replaced job may hold them so."""
+    given = list(ids)
+    return [*given, *(id_.upper() for id_ in given if is_guid(id_))]
+
+
 def tracked(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> set[str]:
     """Those of the canonical IDs that are tracked; GUIDs also where a row holds them in upper case."""
     if not ids:
         return set()
-    asked = [*ids, *(id_.upper() for id_ in ids if is_guid(id_))]
-    rows = db.run("ledger/tracked.sql.j2", **names, entity=entity, ids=as_json(asked)).rows
+    rows = db.run("ledger/tracked.sql.j2", **names, entity=entity, ids=as_json(either_case(ids))).rows
     return {found.lower() if is_guid(found) else found for (found,) in rows}
 
 
@@ -30,7 +38,41 @@ def track(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]
         db.run("ledger/track.sql.j2", **names, entity=entity, ids=as_json(ids))
 
 
+def touch(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> None:
+    """Set the time of IDs that were delivered again."""
+    if ids:
+        db.run("ledger/touch.sql.j2", **names, entity=entity, ids=as_json(either_case(ids)))
+
+
 def forget(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> None:
     """Remove IDs, in either case of a GUID, so that the next run offers their records again."""
-    both = [*ids, *(id_.upper() for id_ in ids if is_guid(id_))]
-    db.run("ledger/forget.sql.j2", **names, entity=entity, ids=as_json(both))
+    db.run("ledger/forget.sql.j2", **names, entity=entity, ids=as_json(either_case(ids)))
+
+
+def contents(db: Connection, names: dict[str, str], entity: str, kind: Kind, ids: Sequence[str]) -> dict[str, str]:
+    """The hashes of the contents that were accepted, or refused."""
+    if not ids:
+        return {}
+    rows = db.run("ledger/contents.sql.j2", **names, entity=entity, kind=kind, ids=as_json(ids)).rows
+    return {row[0]: row[1] for row in rows}
+
+
+def remember(db: Connection, names: dict[str, str], entity: str, kind: Kind, hashes: Mapping[str, str]) -> None:
+    """Keep the hashes of contents, in place of those that were kept before. Inside a transaction."""
+    if hashes:
+        drop_contents(db, names, entity, kind, list(hashes))
+        pairs = orjson.dumps(list(hashes.items())).decode()
+        db.run("ledger/content.sql.j2", **names, entity=entity, kind=kind, pairs=pairs)
+
+
+def drop_contents(db: Connection, names: dict[str, str], entity: str, kind: Kind, ids: Sequence[str]) -> None:
+    """Forget the hashes of these records."""
+    db.run("ledger/drop_contents.sql.j2", **names, entity=entity, kind=kind, ids=as_json(ids))
+
+
+def refused(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> dict[str, str | None]:
+    """Of the refused records those that rest or are parked, with the hash of the content that was refused."""
+    if not ids:
+        return {}
+    rows = db.run("ledger/refused.sql.j2", **names, entity=entity, ids=as_json(ids)).rows
+    return {row[0]: row[1] for row in rows}

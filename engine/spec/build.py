@@ -12,6 +12,7 @@ from engine.model import (
     Auth,
     BasicAuth,
     BearerAuth,
+    Breaker,
     Entity,
     Field,
     HeaderAuth,
@@ -83,6 +84,10 @@ def _entity(data: dict[str, Any]) -> Entity:
         wrap=data["body"]["wrap"],
         results=Results(**data["results"]) if data["results"] else None,
         isolate=tuple(data["isolate"]),
+        isolate_calls=data["isolate_calls"],
+        reject_delay=seconds(data["reject_delay"]),
+        reject_after=data["reject_after"],
+        resend=data["resend"],
     )
 
 
@@ -102,6 +107,8 @@ def _api(data: dict[str, Any], root: Path) -> Api:
         in_doubt=data["in_doubt"],
         in_doubt_statuses=frozenset(data["in_doubt_statuses"]),
         idempotency_max_age=seconds(data["idempotency_max_age"]),
+        idempotency_quoted=data["idempotency_quoted"],
+        breaker=Breaker(data["breaker"]["after"], seconds(data["breaker"]["for"])) if data["breaker"] else None,
         proxy=data["proxy"],
         verify=root / verify if isinstance(verify, str) else verify,
         cert=root / data["cert"] if data["cert"] else None,

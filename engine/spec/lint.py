@@ -21,9 +21,6 @@ from engine.spec.check import did_you_mean
 from engine.spec.environment import Interpolated
 from engine.spec.reader import Document, Place
 
-# Keys of the format that this version reads but does not act on; saying so beats a promise that is not kept.
-_NOT_YET = {"isolate": "refused batches are not split yet: such a batch is logged as failed and offered again"}
-
 
 @dataclass(slots=True)
 class Subject:
@@ -264,14 +261,6 @@ def _api_files(subject: Subject) -> Iterator[Problem]:
             yield subject.document.problem(("api", key), f"there is no file {subject.root / text}")
 
 
-def _not_yet(subject: Subject) -> Iterator[Problem]:
-    places: list[Place] = [("defaults",), *(("entities", index) for index, _, _ in subject.entities())]
-    for place in places:
-        for key, message in _NOT_YET.items():
-            if (*place, key) in subject.document.keys:
-                yield subject.document.problem((*place, key), message, at_key=True, warning=True)
-
-
 _RULES: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
-    _missing_variables, _connections, _entities, _templates, _expressions, _schedule, _api_files, _not_yet,
+    _missing_variables, _connections, _entities, _templates, _expressions, _schedule, _api_files,
 )  # fmt: skip

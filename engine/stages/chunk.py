@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -11,22 +11,34 @@ import orjson
 
 from engine.errors import LedgerError, SyncLedgerError
 from engine.model import Batch, Entity, Rejection
+from engine.payload import content_hash, joined
 from engine.stages.counts import Counts
 from engine.stages.exclude import Reject
+from engine.stages.origin import Origin
+
+Adopt = Callable[[str, str], None]
+"""Hears of a delivered record's ID and the hash of the content it has now."""
 
 _WIDEST = 2**63 - 1
 
 
-def batches(shaped: Any, entity: Entity, *, reject: Reject, counts: Counts | None = None) -> Iterator[Batch]:
+def batches(
+    shaped: Any,
+    entity: Entity,
+    *,
+    reject: Reject,
+    counts: Counts | None = None,
+    adopt: Adopt = lambda _id, _hash: None,
+) -> Iterator[Batch]:
     """Batches of `entity.batch_size` records from a petl table with an origin column.
 
-    A record that JSON cannot hold goes to `reject`. When reading fails, what was read before is given first.
+    A record that JSON cannot hold goes to `reject`. One whose content the API has seen is not due; `adopt` hears of those
+    that were delivered with a content that nobody knows. When reading fails, what was read before is given first.
     """
     counts = counts or Counts()
     rows = iter(shaped)
     names = [str(name) for name in next(rows)[1:]]
-    ids: list[str] = []
-    parts: list[bytes] = []
+    open_ = _Open(entity)
     failure: SyncLedgerError | None = None
     try:
         for row in rows:
@@ -37,30 +49,64 @@ def batches(shaped: Any, entity: Entity, *, reject: Reject, counts: Counts | Non
                 origin.leave()
                 reject(Rejection(origin.id, f"the record cannot be written as JSON: {refused}"))
                 continue
+            if (origin.accepted is not None or origin.refused is not None) and _seen(origin, part, counts, adopt):
+                continue
             counts.due += 1
-            ids.append(origin.id)
-            parts.append(part)
-            if len(ids) == entity.batch_size:
-                yield batch(entity, ids, parts)
-                ids, parts = [], []
+            open_.add(origin.id, part)
+            if len(open_.ids) == entity.batch_size:
+                yield open_.close()
     except LedgerError:
         # Nothing is sent that could not be tracked.
-        counts.failed += len(ids)
+        counts.failed += len(open_.ids)
         raise
     except SyncLedgerError as stopped:
         failure = stopped
-    if ids:
-        yield batch(entity, ids, parts)
+    if open_.ids:
+        yield open_.close()
     if failure:
         raise failure
 
 
-def batch(entity: Entity, ids: list[str], parts: list[bytes]) -> Batch:
+def _seen(origin: Origin, part: bytes, counts: Counts, adopt: Adopt) -> bool:
+    """True, and counted, when the API has seen this content of the record and said yes, or no."""
+    content = content_hash(part)
+    if origin.accepted == "":
+        adopt(origin.id, content)
+    if origin.accepted in ("", content):
+        counts.excluded += 1
+    elif origin.refused == content:
+        counts.waiting += 1
+    else:
+        return False
+    origin.leave()
+    return True
+
+
+class _Open:
+    """A batch that is being filled."""
+
+    def __init__(self, entity: Entity) -> None:
+        self._entity = entity
+        self.ids: list[str] = []
+        self._parts: list[bytes] = []
+
+    def add(self, id_: str, part: bytes) -> None:
+        """One more record."""
+        self.ids.append(id_)
+        self._parts.append(part)
+
+    def close(self) -> Batch:
+        """The batch; what comes next is another one."""
+        made = batch(self._entity, self.ids, self._parts)
+        self.ids, self._parts = [], []
+        return made
+
+
+def batch(entity: Entity, ids: Sequence[str], parts: Sequence[bytes]) -> Batch:
     """One batch: a JSON array of records, wrapped in an object where the entity says so."""
-    payload = b"[" + b",".join(parts) + b"]"
-    if entity.wrap:
-        payload = b"{" + orjson.dumps(entity.wrap) + b":" + payload + b"}"
-    return Batch(str(uuid.uuid4()), entity.name, str(uuid.uuid4()), tuple(ids), payload)
+    hashes = tuple(map(content_hash, parts)) if entity.resend == "changed" else ()
+    payload = joined(parts, entity.wrap)
+    return Batch(str(uuid.uuid4()), entity.name, str(uuid.uuid4()), tuple(ids), payload, hashes=hashes)
 
 
 def encode(record: dict[str, Any]) -> bytes:

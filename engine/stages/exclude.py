@@ -1,8 +1,8 @@
-"""Leaves out every record that the ledger knows as delivered."""
+"""Leaves out every record that the ledger knows as delivered, or as not due yet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -10,16 +10,16 @@ from petl.util.base import Table
 
 from engine.errors import EntityError
 from engine.identity import InvalidID, canonical_key, clip
+from engine.ledger.known import Known, Lookup
 from engine.model import Rejection
 from engine.stages.counts import Counts
 from engine.stages.origin import ORIGIN, Origin
 
-Lookup = Callable[[Sequence[str]], set[str]]
 Reject = Callable[[Rejection], None]
 
 
 class Due(Table):  # type: ignore[misc]  # petl has no types
-    """A petl table of the rows that are not tracked, each headed by its `Origin`."""
+    """A petl table of the rows that are due, or may be by their content, each headed by its `Origin`."""
 
     def __init__(
         self,
@@ -30,12 +30,11 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
         counts: Counts,
         page_size: int,
         limit: int | None,
-        waiting: Container[str],
         pending: set[str],
     ) -> None:
         self._rows, self._key, self._lookup = rows, key, lookup
         self._reject, self._counts, self._page_size, self._limit = reject, counts, page_size, limit
-        self._waiting, self._pending = waiting, pending
+        self._pending = pending
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         rows = iter(self._rows)
@@ -57,7 +56,7 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
     def _page(self, page: list[Sequence[Any]], positions: list[int]) -> Iterator[Sequence[Any]]:
         """One page's due rows. Counts move as rows leave, so that a run that stops early still adds up."""
         ids = [_identify(row, positions) for row in page]
-        tracked = self._lookup([id_ for id_ in ids if isinstance(id_, str)])
+        known = self._lookup([id_ for id_ in ids if isinstance(id_, str)])
         counts, seen = self._counts, set()
         for id_, row in zip(ids, page, strict=True):
             if self._full():
@@ -65,16 +64,19 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
             counts.read += 1
             if not isinstance(id_, str):
                 self._reject(id_)
-            elif id_ in tracked:
-                counts.excluded += 1
-            elif id_ in self._waiting:
+            elif id_ in known.waiting or (id_ in known.refused and known.refused[id_] is None):
                 counts.waiting += 1
+            elif id_ in known.tracked and id_ not in known.accepted:
+                counts.excluded += 1
             elif id_ in seen or id_ in self._pending:
                 self._reject(Rejection(id_, "the ID stands twice in the source; its first record was taken"))
             else:
                 seen.add(id_)
                 self._pending.add(id_)
-                yield (Origin(id_, pending=self._pending), *row)
+                yield (self._origin(id_, known), *row)
+
+    def _origin(self, id_: str, known: Known) -> Origin:
+        return Origin(id_, pending=self._pending, accepted=known.accepted.get(id_), refused=known.refused.get(id_))
 
 
 def tracked(
@@ -86,18 +88,15 @@ def tracked(
     counts: Counts | None = None,
     page_size: int = 10000,
     limit: int | None = None,
-    waiting: Container[str] = frozenset(),
     pending: set[str] | None = None,
 ) -> Due:
-    """The rows of a petl table whose canonical ID `lookup` does not return, and that are not `waiting` for
-    something. It is asked once per page.
+    """The rows of a petl table that `lookup` does not know as delivered or waiting. It is asked once per page.
 
+    Where it knows a content that the API has seen, the row goes on with its hash: `chunk` compares it.
     It stops when `counts.due`, which the stages after it move, has reached `limit`. Rows without a usable ID, and repeated IDs
     of a page or of records that are still `pending`, go to `reject`.
     """
-    return Due(
-        rows, key, lookup, reject, counts or Counts(), page_size, limit, waiting, set() if pending is None else pending
-    )
+    return Due(rows, key, lookup, reject, counts or Counts(), page_size, limit, set() if pending is None else pending)
 
 
 def _identify(row: Sequence[Any], positions: list[int]) -> str | Rejection:

@@ -10,11 +10,17 @@ ORIGIN = "(origin)"
 
 @dataclass(slots=True)
 class Origin:
-    """A row's canonical ID and the first failure of a transform for it."""
+    """A row's canonical ID and the first failure of a transform for it.
+
+    `accepted` and `refused` are hashes of contents that the API has seen: a record that still has one of them is not due.
+    `accepted` is "" where the record was delivered with a content that nobody knows.
+    """
 
     id: str
     failure: str | None = None
     pending: set[str] | None = None
+    accepted: str | None = None
+    refused: str | None = None
 
     def leave(self) -> None:
         """This record will not be sent: another of the same ID may be."""

@@ -16,25 +16,32 @@ from engine import failpoint
 from engine.context import RunContext
 from engine.endpoint import verdict
 from engine.endpoint.session import Answer, Caller, NoAnswer
-from engine.model import Api, Attempt, Batch, Entity, Outcome
+from engine.endpoint.verdict import Verdicts
+from engine.model import Api, Attempt, Batch, Entity, Outcome, Rejection
 
 Report = Callable[[Attempt], None]
 
 _CLOSING = frozenset({401, 403, 404, 405, 407})
 """Every other batch of the endpoint would meet the same answer."""
+_CONFLICT = 409
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One attempt's meaning. `again` asks for another one, after `wait` seconds if the API named them."""
+    """One attempt's meaning. `again` asks for another one, after `wait` seconds if the API named them.
+
+    `refused` says that some of the records are bad, `park` for how many seconds the API asks to be left alone.
+    """
 
     kind: Literal["answered", "failed", "decided", "in_doubt"]
     reason: str | None
     again: bool
     wait: float | None = None
     closes: bool = False
-    answer: Answer | None = None
+    found: Verdicts | None = None
     status: int | None = None
+    refused: bool = False
+    park: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class Delivery:
         def attempt() -> Reply:
             if replies and (self.run.cancelled.is_set() or self.closed.is_set() or not self.may_send()):
                 return _last(replies)
-            replies.append(self._attempt(batch, len(replies) + 1, report))
+            replies.append(self._attempt(batch, replies, report))
             return replies[-1]
 
         if not self.may_send():
@@ -74,50 +81,80 @@ class Delivery:
             retry_error_callback=lambda _: replies[-1],
         )
         retrying(attempt)
-        outcome = conclude(batch, replies, self.entity, keyed=self.api.idempotency_header is not None)
+        outcome = conclude(batch, replies, keyed=self._keyed)
         if outcome.closes_endpoint:
             self.closed.set()
         return outcome
 
-    def _attempt(self, batch: Batch, number: int, report: Report) -> Reply:
+    @property
+    def _keyed(self) -> bool:
+        return self.api.idempotency_header is not None
+
+    def _attempt(self, batch: Batch, before: list[Reply], report: Report) -> Reply:
         started = self.run.now()
         url = self.caller.url(self.entity.endpoint)
         failpoint.reached("send")
         answer = self.caller.call(self.entity.method, url, batch.payload, batch.key)
         failpoint.reached("answered")
-        reply = replace(self._sort(answer, number, url), status=answer.status)
-        report(Attempt(batch, number, url, answer.status, answer.seconds, reply.reason, started))
+        number = len(before) + 1
+        if isinstance(answer, NoAnswer):
+            reply = self._unanswered(answer, url)
+        elif 200 <= answer.status < 300:
+            found = verdict.read(self.entity.results, batch.ids, answer.status, answer.body)
+            reply = Reply("answered", None, again=False, found=found)
+        else:
+            reply = self._not_accepted(answer, number, _doubtful(batch, before))
+        reply = replace(reply, status=answer.status)
+        counts = reply.found.counts if reply.found else None
+        report(Attempt(batch, number, url, answer.status, answer.seconds, reply.reason, started, counts))
         return reply
 
-    def _sort(self, answer: Answer | NoAnswer, number: int, url: str) -> Reply:
-        """What an answer, or its absence, means for the batch and for the next attempt."""
-        repeatable = self.api.idempotency_header is not None and self.api.in_doubt == "resend"
-        if isinstance(answer, NoAnswer):
-            return Reply(
-                "in_doubt" if answer.sent else "failed",
-                f"{answer.reason} ({self.entity.method} {url})",
-                repeatable or not answer.sent,
-            )
+    def _unanswered(self, answer: NoAnswer, url: str) -> Reply:
+        repeatable = self._keyed and self.api.in_doubt == "resend"
+        kind: Literal["in_doubt", "failed"] = "in_doubt" if answer.sent else "failed"
+        return Reply(kind, f"{answer.reason} ({self.entity.method} {url})", repeatable or not answer.sent)
+
+    def _not_accepted(self, answer: Answer, number: int, doubtful: bool) -> Reply:
+        """What an answer that accepts nothing means for the batch and for the next attempt."""
         status, retry = answer.status, self.api.retry
-        if 200 <= status < 300:
-            return Reply("answered", None, again=False, answer=answer)
         reason = _describe(answer, self.mask)
         if status == 401 and number == 1 and self.caller.renew():
             return Reply("failed", reason, again=True, wait=0.0)
         if status in _CLOSING:
             hint = " (check api.auth)" if status in (401, 403, 407) else " (check api.base_url and the endpoint)"
             return Reply("decided", reason + hint, again=False, closes=True)
+        if status in self.entity.isolate and not (status == _CONFLICT and doubtful):
+            return Reply("decided", reason, again=False, refused=True)
+        if status == _CONFLICT and self._keyed:
+            return self._conflict(answer, reason, doubtful)
         if status in retry.statuses:
-            kind: Literal["in_doubt", "failed"] = "in_doubt" if status in self.api.in_doubt_statuses else "failed"
-            wait = retry_after(answer, self.run)
-            if wait is not None and wait > retry.max_wait:
-                return Reply(
-                    kind, f"{reason}; it asks to wait {wait:.0f} s, longer than max_wait", again=False, closes=True
-                )
-            return Reply(kind, reason, again=kind == "failed" or repeatable, wait=wait)
+            return self._passing(answer, reason)
         if status in self.api.in_doubt_statuses:
             return Reply("in_doubt", reason, again=False)
         return Reply("decided" if 400 <= status < 500 else "failed", reason, again=False)
+
+    def _conflict(self, answer: Answer, reason: str, doubtful: bool) -> Reply:
+        """409 to a key: an earlier attempt with it is still being processed (draft-ietf-httpapi-idempotency-key-header, 2.6)."""
+        kind: Literal["in_doubt", "failed"] = "in_doubt" if doubtful else "failed"
+        wait = retry_after(answer, self.run)
+        too_long = wait is not None and wait > self.api.retry.max_wait
+        return Reply(kind, reason, again=not too_long, wait=wait)
+
+    def _passing(self, answer: Answer, reason: str) -> Reply:
+        """A status that may be another one the next time."""
+        status, max_wait = answer.status, self.api.retry.max_wait
+        kind: Literal["in_doubt", "failed"] = "in_doubt" if status in self.api.in_doubt_statuses else "failed"
+        wait = retry_after(answer, self.run)
+        if wait is not None and wait > max_wait:
+            return Reply(
+                kind,
+                f"{reason}; it asks to wait {min(wait, 1e9):.0f} s, longer than max_wait",
+                again=False,
+                closes=True,
+                park=wait,
+            )
+        repeatable = self._keyed and self.api.in_doubt == "resend"
+        return Reply(kind, reason, again=kind == "failed" or repeatable, wait=wait)
 
     def _wait(self, state: RetryCallState) -> float:
         reply: Reply = state.outcome.result()  # type: ignore[union-attr]  # there is one between two attempts
@@ -127,16 +164,15 @@ class Delivery:
         return wait_exponential_jitter(initial=retry.wait, max=retry.max_wait, jitter=retry.wait)(state)
 
 
-def conclude(batch: Batch, replies: list[Reply], entity: Entity, *, keyed: bool) -> Outcome:
+def conclude(batch: Batch, replies: list[Reply], *, keyed: bool) -> Outcome:
     """The outcome of a batch from all of its attempts.
 
     An accepted answer decides. A refusal decides too, where the key tells the API that it is the same batch; otherwise
     one attempt in doubt leaves the batch in doubt.
     """
     last = replies[-1]
-    attempts, status = len(replies), last.status
-    if last.answer is not None:
-        found = verdict.read(entity.results, batch.ids, last.answer.status, last.answer.body)
+    attempts, status, found = len(replies), last.status, last.found
+    if found is not None:
         return Outcome(
             batch,
             found.accepted,
@@ -147,16 +183,30 @@ def conclude(batch: Batch, replies: list[Reply], entity: Entity, *, keyed: bool)
             attempts=attempts,
             status=status,
         )
-    doubtful = batch.resent or any(reply.kind == "in_doubt" for reply in replies)
+    made = Outcome(
+        batch,
+        failed=batch.ids,
+        reason=last.reason,
+        closes_endpoint=last.closes,
+        attempts=attempts,
+        status=status,
+        park=last.park,
+    )
     # Being turned away at the door says nothing of what an earlier attempt did inside.
     decided = last.kind == "decided" and keyed and not last.closes
-    if doubtful and not decided:
-        return Outcome(
-            batch, in_doubt=batch.ids, reason=last.reason, closes_endpoint=last.closes, attempts=attempts, status=status
-        )
-    return Outcome(
-        batch, failed=batch.ids, reason=last.reason, closes_endpoint=last.closes, attempts=attempts, status=status
-    )
+    if _doubtful(batch, replies) and not decided:
+        return replace(made, failed=(), in_doubt=batch.ids)
+    if not last.refused or batch.resent:
+        return made
+    if len(batch.ids) > 1:
+        return replace(made, refused=status)
+    rejection = Rejection(batch.ids[0], last.reason or "refused", status)
+    return replace(made, failed=(), rejected=(rejection,), reason=None, answered=True)
+
+
+def _doubtful(batch: Batch, replies: list[Reply]) -> bool:
+    """True when something of the batch may have been processed before."""
+    return batch.resent or any(reply.kind == "in_doubt" for reply in replies)
 
 
 def unsent(batch: Batch, reason: str) -> Outcome:

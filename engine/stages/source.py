@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from jinja2 import TemplateError
 from petl.util.base import Table
 
@@ -15,6 +16,7 @@ from engine.context import RunContext
 from engine.db.connect import Connection, Rows
 from engine.db.sql import PageRequest, RunFacts, Statement
 from engine.errors import DatabaseError, SourceError
+from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
 from engine.spec import expressions
 
@@ -64,6 +66,16 @@ def columns(connection: Connection, entity: Entity, run: RunContext) -> tuple[st
     return reader.spelled(reported)
 
 
+def find(connection: Connection, entity: Entity, run: RunContext, wanted: str) -> list[Sequence[Any]] | None:
+    """The header and the one row with a canonical ID; None when the source does not have it. Raises `SourceError`.
+
+    The database is asked for the key first; what it does not find is looked for among all rows, since it may hold the ID
+    in another text form.
+    """
+    reader = _Reader(connection, entity, run)
+    return reader.asked_for(wanted) or reader.looked_for(wanted)
+
+
 @dataclass(slots=True)
 class _Reader:
     connection: Connection
@@ -91,6 +103,33 @@ class _Reader:
             page.rows.clear()
             page = self.page(names if known else self.entity.id, last)
             self.drop_known(page.rows, positions, last)
+
+    def asked_for(self, wanted: str) -> list[Sequence[Any]] | None:
+        """The row as the database finds it by its key, in the forms that the key may have there."""
+        if self.own_paging:
+            return None
+        names, positions = self.key(self.columns())
+        parts = [wanted] if len(names) == 1 else orjson.loads(wanted)
+        forms = [tuple(parts), tuple(part.upper() for part in parts)]
+        if all(re.fullmatch(r"-?[0-9]{1,18}", part) for part in parts):
+            forms.insert(0, tuple(int(part) for part in parts))
+        for form in dict.fromkeys(forms):
+            try:
+                page = self.connection.execute(self.statement(names, None, 1, find=form))
+            except DatabaseError:
+                continue  # the key is of another type than this form
+            rows = [row for row in page.rows if _canonical(row, positions) == wanted]
+            if rows:
+                return [self.spelled(page.columns), rows[0]]
+        return None
+
+    def looked_for(self, wanted: str) -> list[Sequence[Any]] | None:
+        """The row by going through all of them."""
+        rows = self.rows()
+        header = next(rows)
+        _, positions = self.key(header)
+        row = next((row for row in rows if _canonical(row, positions) == wanted), None)
+        return None if row is None else [header, row]
 
     def drop_known(self, rows: list[Any], positions: tuple[int, ...], last: tuple[Any, ...]) -> None:
         """Take away rows with the key that the page should come after.
@@ -127,14 +166,20 @@ class _Reader:
             raw.text_factory = str
 
     def statement(
-        self, names: tuple[str, ...], after: tuple[Any, ...] | None, limit: int, *, count: bool = False
+        self,
+        names: tuple[str, ...],
+        after: tuple[Any, ...] | None,
+        limit: int,
+        *,
+        count: bool = False,
+        find: tuple[Any, ...] | None = None,
     ) -> Statement:
         facts = RunFacts(
             self.run.id,
             self.run.started.replace(tzinfo=None),
             self.run.last_success.replace(tzinfo=None) if self.run.last_success else None,
         )
-        request = PageRequest(self.entity.name, facts, limit, names, after, count)
+        request = PageRequest(self.entity.name, facts, limit, names, after, count, find)
         try:
             return self.connection.templates.page(self.entity.template, self.entity.query, request)
         except TemplateError as failure:
@@ -186,6 +231,13 @@ class _Reader:
         raise SourceError(
             f"entity {self.entity.name!r}: a whole page of {len(rows)} rows has no usable ID (NULL, or not Unicode); add `WHERE {self.entity.id[0]} IS NOT NULL` to its SQL"
         )
+
+
+def _canonical(row: Sequence[Any], positions: Sequence[int]) -> str | None:
+    try:
+        return canonical_key([row[position] for position in positions])
+    except InvalidID:
+        return None
 
 
 def _usable(key: tuple[Any, ...]) -> bool:

@@ -40,6 +40,12 @@ class Window:
             self._take()
         yield from self._settled()
 
+    def next(self) -> Iterator[Outcome]:
+        """Wait for one batch on the wire at least; gives the outcomes that came."""
+        while self._in_flight and not self._done:
+            self._take()
+        yield from self._settled()
+
     def drain(self) -> Iterator[Outcome]:
         """Wait for every batch on the wire, giving each outcome as it comes."""
         while self._in_flight:

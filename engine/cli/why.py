@@ -1,0 +1,115 @@
+"""`why`: the life of one record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from engine import app
+from engine import why as questions
+from engine.cli import common
+from engine.endpoint.session import Caller
+from engine.ledger.lives import Call, Carried
+from engine.observe.masks import masked
+from engine.why import Answer
+
+EPILOG = """\b
+Examples:
+  python -m engine why pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
+  python -m engine why pipelines/staff.yaml Assignments '["10001","d005"]' --format json
+"""
+_SOURCE = {
+    "missing": "The source does not have it now.",
+    "unreadable": "The source cannot be read: {reason}",
+    "dropped": "The source has it; a `select` of the spec leaves it out.",
+    "broken": "The source has it, but it breaks its contract: {reason}",
+    "sendable": "The source has it, and it fits its contract.",
+}
+_STATES = {
+    "in_flight": "was written down and perhaps sent by a run that goes on, or died",
+    "in_doubt": "may have been processed; no answer tells",
+    "held": "may have been processed, and is held for a person",
+    "settled": "was answered",
+    "failed": "was surely not processed",
+}
+
+
+@click.command(epilog=EPILOG)
+@common.spec_argument
+@click.argument("entity")
+@click.argument("id_", metavar="ID")
+@common.format_option
+def why(spec: Path, entity: str, id_: str, format_: str) -> int:
+    """Say what happened to the record ID of ENTITY: source, tracking, batches with their calls, refusals, acts of people.
+
+    Writes nothing. Exit code 1 when neither the source nor the ledger knows the record.
+    """
+    common.log_setup("text", quiet=True)
+    loaded = common.load_spec(spec, format_)
+    pipeline = loaded.pipeline
+    assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
+    chosen = common.chosen(pipeline, [entity], format_)[0]
+    wanted = common.canonical_ids(chosen, [id_])[0]
+    with app.connections(pipeline) as opened:
+        history = app.open_history(opened, loaded.secrets)
+        answer = questions.ask(chosen, wanted, opened.source, history, Caller(pipeline.api).url(chosen.endpoint))
+    if format_ == "json":
+        common.print_json(_masked(answer.as_json()))
+    else:
+        for line in _sentences(answer):
+            click.echo(masked(line))
+    return 0 if answer.known else 1
+
+
+def _masked(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return masked(value) if isinstance(value, str) else value
+
+
+def _sentences(answer: Answer) -> Iterator[str]:
+    life = answer.life
+    yield f"{answer.entity} {answer.id}"
+    yield ""
+    yield answer.verdict
+    yield ""
+    yield _SOURCE[answer.source.state].format(reason=answer.source.reason)
+    yield f"Tracked as delivered on {_time(life.tracked)} UTC." if life.tracked else "Not tracked as delivered."
+    if life.reject:
+        r = life.reject
+        times = "once" if r.attempts == 1 else f"{r.attempts} times"
+        yield f"Refused {times}, last on {_time(r.last_seen)} UTC ({r.state}): {r.reason}"
+    if answer.park:
+        yield f"Its endpoint {answer.park.endpoint} is parked until {_time(answer.park.until)} UTC: {answer.park.reason}"
+    for act in life.acts:
+        yield f"{act.what}, by {act.who} on {_time(act.when)} UTC."
+    if not life.batches:
+        yield "No batch has carried it."
+    for batch in life.batches:
+        yield ""
+        yield from _batch(batch)
+
+
+def _batch(batch: Carried) -> Iterator[str]:
+    yield f"Batch {batch.id} with {batch.records:,} records, run {batch.run}, {_time(batch.created)} UTC"
+    yield f"  key {batch.key}; it {_STATES.get(batch.state, batch.state)}" + (
+        f": {batch.reason}" if batch.reason else ""
+    )
+    for call in batch.calls:
+        yield f"  {_call(call)}"
+    if not batch.calls:
+        yield "  no call of it is logged"
+
+
+def _call(call: Call) -> str:
+    again = ", sent again" if call.resent else ""
+    what = call.error or f"HTTP {call.status}"
+    return f"{_time(call.time)} attempt {call.attempt}{again}, {call.milliseconds:,} ms: {what}"
+
+
+def _time(moment: object) -> str:
+    return str(moment)[:19]

@@ -1,0 +1,168 @@
+"""How the local API misbehaves when it is told to: a script of steps per path, each a fault of real networks and servers.
+
+The faults themselves are plain functions over a standard-library request handler, so that any test server can use them.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+
+from engine.errors import SpecError
+from engine.spec.build import seconds
+from engine.spec.reader import read
+
+ANY = "*"
+
+_DURATION = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)$"}
+_IDS = {"type": "array", "items": {"type": ["string", "integer"]}}
+_STEP = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "times": {"type": "integer", "minimum": 1},
+        "status": {"type": "integer", "minimum": 200, "maximum": 599},
+        "body": {},
+        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+        "store": {"type": "boolean"},
+        "delay": _DURATION,
+        "cut": {"enum": ["before", "body"]},
+        "drip": _DURATION,
+        "refuse": _IDS,
+        "verdicts": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {"rejected": _IDS, "busy": _IDS, "left_out": _IDS, "wrong": _IDS},
+        },
+    },
+}
+SCHEMA = {"type": "object", "additionalProperties": {"type": "array", "minItems": 1, "items": _STEP}}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one call meets. `refuse` holds for batches with one of these IDs only; others are answered as usual."""
+
+    times: int = 1
+    status: int = 200
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    store: bool | None = None
+    delay: float = 0.0
+    cut: str | None = None
+    drip: float | None = None
+    refuse: frozenset[str] | None = None
+    verdicts: Mapping[str, frozenset[str]] | None = None
+
+    def stores(self) -> bool:
+        """True when the records count as stored, whatever the answer says: by default those of a 2xx."""
+        return 200 <= self.status < 300 if self.store is None else self.store
+
+
+USUAL = Step()
+
+
+class Script:
+    """The steps of each path, in order; the last one stays. `*` stands for every other path."""
+
+    def __init__(self, steps: Mapping[str, list[Step]]) -> None:
+        self._left = {path: [step for step in given for _ in range(step.times)] for path, given in steps.items()}
+        self._lock = threading.Lock()
+
+    def next(self, path: str) -> Step:
+        """What the next call of a path meets."""
+        with self._lock:
+            left = self._left.get(path, self._left.get(ANY, [USUAL]))
+            return left.pop(0) if len(left) > 1 else left[0]
+
+
+def load(file: Path) -> Script:
+    """A script from YAML. Raises `SpecError` with each thing that is wrong, where it stands."""
+    document = read(file, str(file))
+    errors = list(Draft202012Validator(SCHEMA).iter_errors(document.data))
+    if errors:
+        raise SpecError([document.problem(tuple(error.absolute_path), error.message) for error in errors])
+    return Script({path: [_step(step) for step in steps] for path, steps in document.data.items()})
+
+
+def _step(data: dict[str, Any]) -> Step:
+    made = dict(data)
+    for key in ("delay", "drip"):
+        if key in made:
+            made[key] = seconds(made[key])
+    if "refuse" in made:
+        made["refuse"] = frozenset(map(str, made["refuse"]))
+        made.setdefault("status", 422)
+    if "verdicts" in made:
+        made["verdicts"] = {kind: frozenset(map(str, ids)) for kind, ids in made["verdicts"].items()}
+    return Step(**made)
+
+
+# The faults
+
+
+def send(
+    handler: BaseHTTPRequestHandler, status: int, content: bytes, headers: Mapping[str, str] | None = None
+) -> None:
+    """A whole answer."""
+    handler.send_response(status)
+    for name, value in (headers or {}).items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def break_off(handler: BaseHTTPRequestHandler, status: int, content: bytes, promised: int) -> None:
+    """An answer that ends before the length it promised."""
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(promised))
+    handler.end_headers()
+    handler.wfile.write(content)
+    handler.wfile.flush()
+    handler.close_connection = True
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """Reset the connection instead of answering."""
+    # SO_LINGER with 0 seconds sends RST (socket(7)).
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    handler.close_connection = True
+    handler.connection.close()
+
+
+def drip(handler: BaseHTTPRequestHandler, every: float, wait: Callable[[float], bool]) -> None:
+    """A byte now and then, for ever: no single read times out. `wait` sleeps and says when to stop."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    try:
+        while not wait(every):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+    except OSError:
+        pass  # the client left, as it should
+    handler.close_connection = True
+
+
+def verdicts(step: Step, ids: list[str]) -> bytes:
+    """An answer with a verdict per record: `{"items": [{"Id", "status", "error"}]}`."""
+    kinds = step.verdicts or {}
+    items: list[dict[str, Any]] = []
+    for id_ in ids:
+        if id_ in kinds.get("rejected", ()):
+            items.append({"Id": id_, "status": "rejected", "error": "refused by the script"})
+        elif id_ in kinds.get("busy", ()):
+            items.append({"Id": id_, "status": "busy", "error": "try again later"})
+        elif id_ not in kinds.get("left_out", ()):
+            items.append({"Id": id_, "status": "ok", "error": None})
+    items += [{"Id": id_, "status": "ok", "error": None} for id_ in sorted(kinds.get("wrong", ()))]
+    return orjson.dumps({"items": items})

@@ -1,0 +1,139 @@
+"""What the ledger says to those who ask: runs, counts, open batches, refusals, parked endpoints. Nothing here writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from engine.ledger import journal, known, lives, parks, rejects
+from engine.ledger import lease as leases
+from engine.ledger.journal import OpenBatch
+from engine.ledger.known import Known, Lookup
+from engine.ledger.lease import Holder
+from engine.ledger.lives import Life
+from engine.ledger.parks import Park
+from engine.ledger.rejects import Reject
+from engine.ledger.store import Store
+from engine.ledger.tables import Table, present
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as the ledger remembers it. Times are naive UTC, as the database returns them; `summary` is its JSON."""
+
+    id: str
+    started: Any
+    ended: Any
+    status: str
+    summary: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the ledger holds of one entity. `rejected` counts the `parked` too; `next_try` is the earliest of them."""
+
+    tracked: int = 0
+    last_tracked: Any = None
+    rejected: int = 0
+    last_rejected: Any = None
+    parked: int = 0
+    next_try: Any = None
+
+
+class History(Store):
+    """A ledger for reading. A table that does not exist yet is an empty one."""
+
+    __slots__ = ()
+
+    def in_use(self) -> bool:
+        """True when a run has made the tables."""
+        with self.guard("cannot be read"):
+            return self._there(self.tables.log)
+
+    def runs(self, limit: int, status: str | None = None) -> list[Run]:
+        """The latest runs of the pipeline, the newest first."""
+        with self.guard("cannot be read"):
+            if not self._there(self.tables.run):
+                return []
+            rows = self.statement("runs", pipeline=self.pipeline, limit=limit, status=status).rows
+            return [Run(row[0], row[1], row[2], row[3], orjson.loads(row[4]) if row[4] else None) for row in rows]
+
+    def last_success(self) -> datetime | None:
+        """When the last fully delivered run began, in UTC."""
+        runs = self.runs(1, "delivered")
+        return _utc(runs[0].started) if runs else None
+
+    def standings(self) -> dict[str, Standing]:
+        """What is tracked and rejected, by entity."""
+        with self.guard("cannot be read"):
+            tracked, rejected = (
+                {row[0]: row[1:] for row in self.statement(name).rows} if self._there(table) else {}
+                for name, table in (("tracked_counts", self.tables.tracking), ("reject_counts", self.tables.reject))
+            )
+        return {
+            name: Standing(*tracked.get(name, (0, None)), *rejected.get(name, (0, None, 0, None)))
+            for name in {*tracked, *rejected}
+        }
+
+    def open_batches(self, batch: str | None = None, entity: str | None = None) -> list[OpenBatch]:
+        """The open batches of the pipeline, or of one entity, or the one with this id."""
+        with self.guard("cannot be read"):
+            if not self._there(self.tables.batch):
+                return []
+            return journal.open_batches(self.db, self.names, self.pipeline, entity=entity, batch=batch)
+
+    def waiting(self, entity: str) -> frozenset[str]:
+        """The records of batches that are still open: they stay out of new ones."""
+        return frozenset(id_ for left in self.open_batches(entity=entity) for id_ in left.ids)
+
+    def holder(self) -> Holder | None:
+        """Who holds the lease now."""
+        with self.guard("cannot be read"):
+            return leases.holder(self.db, self.names, self.pipeline) if self._there(self.tables.lease) else None
+
+    def parks(self) -> list[Park]:
+        """The endpoints that are left alone now."""
+        with self.guard("cannot be read"):
+            return parks.all_of(self) if self._there(self.tables.park) else []
+
+    def parked(self, url: str) -> Park | None:
+        """Why and until when an endpoint is left alone; None when it is not."""
+        name = parks.named(self, url)
+        return next((found for found in self.parks() if found.endpoint == name), None)
+
+    def rejects(self, entity: str | None = None, record: str | None = None) -> list[Reject]:
+        """The refused records."""
+        with self.guard("cannot be read"):
+            return rejects.all_of(self, entity, record) if self._there(self.tables.reject) else []
+
+    def lookup(self, entity: str, *, changed: bool) -> Lookup:
+        """What decides which records of a page are due, as the ledger stands now."""
+        waiting = self.waiting(entity)
+        with self.guard("cannot be read"):
+            if not self._there(self.tables.tracking):
+                return lambda _ids: Known()
+            refused = self._there(self.tables.reject) and self._there(self.tables.content)
+            changed = changed and self._there(self.tables.content)
+        return known.lookup(self, entity, changed=changed, rejects=refused, waiting=waiting)
+
+    def life(self, entity: str, record: str) -> Life:
+        """All that the ledger holds of one record."""
+        with self.guard("cannot be read"):
+            return Life(
+                tracked=lives.tracked(self, entity, record) if self._there(self.tables.tracking) else None,
+                accepted=lives.content(self, entity, record) if self._there(self.tables.content) else None,
+                batches=lives.batches(self, entity, record) if self._there(self.tables.batch) else [],
+                acts=lives.acts(self, entity, record) if self._there(self.tables.log) else [],
+                reject=next(iter(self.rejects(entity, record)), None),
+            )
+
+    def _there(self, table: Table) -> bool:
+        return present(self.db, table)
+
+
+def _utc(moment: Any) -> datetime:
+    parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

@@ -1,0 +1,56 @@
+"""What every part of the ledger stands on: its connection, its tables, and one kind of error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.db.connect import Connection
+from engine.errors import DatabaseError, LedgerError
+from engine.ledger import log
+from engine.ledger.tables import Tables, ensure
+from engine.model import LedgerSpec
+
+
+@dataclass(slots=True)
+class Store:
+    """One pipeline's tables. Every method of the classes below raises `LedgerError` when they cannot be read or written."""
+
+    db: Connection
+    spec: LedgerSpec
+    pipeline: str
+    run: str
+    mask: Callable[[str], str] = field(default=lambda text: text)
+    tables: Tables = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tables = Tables.of(self.spec)
+
+    def prepare(self) -> None:
+        """Create absent tables and check the others."""
+        with self.guard("cannot be prepared"):
+            ensure(self.db, self.tables)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The template variables of every ledger statement."""
+        return self.tables.names()
+
+    @property
+    def log(self) -> log.Log:
+        """The log table, as this run writes it."""
+        return log.Log(self.db, self.names, self.spec.application, self.run, self.mask)
+
+    def statement(self, name: str, **values: Any) -> Any:
+        """Run one of the ledger's statements."""
+        return self.db.run(f"ledger/{name}.sql.j2", **self.names, **values)
+
+    @contextmanager
+    def guard(self, what: str) -> Iterator[None]:
+        """Names the ledger in the errors of its database."""
+        try:
+            yield
+        except DatabaseError as failure:
+            raise LedgerError(f"the ledger {self.db.description} {what}: {failure}") from failure

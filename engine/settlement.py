@@ -1,0 +1,222 @@
+"""What becomes of each batch of one entity: into the ledger, into the counts, and what follows from it for the next ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from engine.context import RunContext
+from engine.db.connect import Connection
+from engine.endpoint.session import Caller
+from engine.errors import LedgerError
+from engine.ledger.ledger import Ledger
+from engine.ledger.parks import Park
+from engine.model import Api, Attempt, Batch, Entity, Outcome, Rejection
+from engine.observe.observer import Observer
+from engine.stages.counts import Counts
+from engine.stages.isolate import Isolation
+
+_AT_ONCE = 500
+_SAMPLES = 3
+
+
+@dataclass(slots=True)
+class EntityReport:
+    """What became of one entity in one run.
+
+    `gravity` sorts its error: None, `parked` (its endpoint is left alone) or `entity` (exit 1), or `database` (exit 4).
+    """
+
+    name: str
+    counts: Counts = field(default_factory=Counts)
+    seconds: float = 0.0
+    error: str | None = None
+    gravity: str | None = None
+    pending: set[str] = field(default_factory=set, repr=False)
+    """IDs that were read and are not settled: a second record of one is refused."""
+    samples: list[Rejection] = field(default_factory=list, repr=False)
+    """The first rejections, for people."""
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """One URL during a run: left for the rest of it, or even parked beyond; `failures` counts failed batches in a row."""
+
+    url: str
+    closed: threading.Event = field(default_factory=threading.Event)
+    failures: int = 0
+    park: Park | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a run works with; built in `engine.app`, closed there."""
+
+    run: RunContext
+    ledger: Ledger
+    caller: Caller
+    api: Api
+    connect: Callable[[str], Connection]
+    pool: ThreadPoolExecutor
+    observer: Observer
+    mask: Callable[[str], str]
+    may_send: Callable[[], bool]
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+
+    def endpoint(self, entity: Entity) -> Endpoint:
+        """The endpoint of an entity, as this run knows it."""
+        url = self.caller.url(entity.endpoint)
+        return self.endpoints.setdefault(url, Endpoint(url))
+
+
+@dataclass(slots=True)
+class Settlement:
+    """Settles the batches of one entity, one after the other, in the thread that reads."""
+
+    tools: Tools
+    report: EntityReport
+    endpoint: Endpoint
+    isolation: Isolation
+
+    def log(self, made: Attempt) -> None:
+        """One API call."""
+        self.tools.ledger.attempt(made)
+        self.report.counts.calls += 1
+
+    def left_open(self, outcome: Outcome) -> None:
+        """A batch of an earlier run; its records are not of this run's due."""
+        self.tools.ledger.settle(outcome, hold=self._hold)
+        self.report.counts.settled += len(outcome.accepted)
+        self.report.error = self.report.error or outcome.reason
+        self._obey(outcome)
+        self._watch(outcome)
+
+    def settle(self, outcome: Outcome) -> None:
+        """A batch of this run. One that was refused for some of its records is taken apart, and is not over yet."""
+        counts, split = self.report.counts, self.isolation.split(outcome)
+        if split:
+            outcome = replace(outcome, reason=f"{outcome.reason}; {split.remark}")
+        try:
+            self.tools.ledger.settle(outcome, hold=self._hold)
+        except LedgerError:
+            counts.in_doubt += len(outcome.batch.ids)
+            raise
+        if split and split.apart:
+            return
+        self._obey(outcome)
+        self.report.pending.difference_update(outcome.accepted, outcome.failed)
+        self.report.samples += outcome.rejected[: _SAMPLES - len(self.report.samples)]
+        counts.accepted += len(outcome.accepted)
+        counts.rejected += len(outcome.rejected)
+        counts.in_doubt += len(outcome.in_doubt)
+        self.unsent(len(outcome.failed))
+        self._watch(outcome)
+        if self.endpoint.park is None and outcome.closes_endpoint:
+            self.report.error = f"{outcome.reason}; the endpoint is left for this run"
+        elif outcome.reason:
+            self.report.error = self.report.error or outcome.reason
+        self.tools.observer.progress(self.report.name, counts)
+
+    def unsent(self, records: int) -> None:
+        """Due records that did not go out: failed, or waiting where their endpoint is parked."""
+        counts = self.report.counts
+        if self.endpoint.park is None:
+            counts.failed += records
+        else:
+            counts.due -= records
+            counts.waiting += records
+
+    def stopped(self, batch: Batch) -> bool:
+        """True, and the batch counted, when nothing more of this entity may be sent."""
+        if not (self.endpoint.closed.is_set() or self.tools.run.cancelled.is_set()):
+            return False
+        self.unsent(len(batch.ids))
+        return True
+
+    @contextmanager
+    def responsible(self, batch: Batch) -> Iterator[None]:
+        """A batch that is not on the wire yet has failed where the ledger fails."""
+        try:
+            yield
+        except LedgerError:
+            self.report.counts.failed += len(batch.ids)
+            raise
+
+    def parked(self) -> bool:
+        """True, and reported, when the endpoint is to be left alone."""
+        park = self.endpoint.park = self.endpoint.park or self.tools.ledger.parked(self.endpoint.url)
+        if park:
+            self.endpoint.closed.set()
+            self.report.error, self.report.gravity = str(park), "parked"
+        return park is not None
+
+    @property
+    def _hold(self) -> bool:
+        return self.tools.api.in_doubt == "hold"
+
+    def _obey(self, outcome: Outcome) -> None:
+        """Where the API asks to be left alone for long, the batch that it told so waits like those after it."""
+        if outcome.park is not None and self.endpoint.park is None:
+            self._park(outcome.park, outcome.reason or "the API asks for it")
+
+    def _watch(self, outcome: Outcome) -> None:
+        """The circuit breaker: park the endpoint where too many batches in a row have failed."""
+        if outcome.answered:
+            self.endpoint.failures = 0
+        elif outcome.attempts:
+            self.endpoint.failures += 1
+        breaker = self.tools.api.breaker
+        if breaker and self.endpoint.failures >= breaker.after and self.endpoint.park is None:
+            self._park(breaker.seconds, f"{breaker.after} batches in a row failed, the last one with: {outcome.reason}")
+
+    def _park(self, seconds: float, reason: str) -> None:
+        self.endpoint.closed.set()
+        self.endpoint.park = self.tools.ledger.park(self.endpoint.url, seconds, reason)
+        self.parked()
+
+
+class Refused:
+    """Collects rejections of an entity, counts them as due, and writes them some hundreds at a time."""
+
+    def __init__(self, report: EntityReport, ledger: Ledger) -> None:
+        self._report, self._ledger = report, ledger
+        self._waiting: list[Rejection] = []
+
+    def __call__(self, rejection: Rejection) -> None:
+        """One more."""
+        self._report.counts.due += 1
+        self._report.counts.rejected += 1
+        if len(self._report.samples) < _SAMPLES:
+            self._report.samples.append(rejection)
+        self._waiting.append(rejection)
+        if len(self._waiting) >= _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been collected."""
+        if self._waiting:
+            self._ledger.reject(self._report.name, self._waiting)
+            self._waiting.clear()
+
+
+class Adopted:
+    """Collects contents of delivered records that nobody knew, and writes them some hundreds at a time."""
+
+    def __init__(self, entity: Entity, ledger: Ledger) -> None:
+        self._entity, self._ledger = entity, ledger
+        self._waiting: dict[str, str] = {}
+
+    def __call__(self, id_: str, content: str) -> None:
+        """One more."""
+        self._waiting[id_] = content
+        if len(self._waiting) >= 10 * _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been collected."""
+        if self._waiting:
+            self._ledger.adopt(self._entity.name, self._waiting)
+            self._waiting.clear()

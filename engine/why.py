@@ -1,0 +1,134 @@
+"""Why a record is where it is: the source as it is now, the ledger, and what follows for the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.context import RunContext
+from engine.db.connect import Connection
+from engine.errors import ConnectionFailed, EntityError, SourceError
+from engine.ledger.history import History
+from engine.ledger.known import Known
+from engine.ledger.lives import Life
+from engine.ledger.parks import Park
+from engine.model import Entity, Rejection
+from engine.payload import content_hash
+from engine.stages import chunk, exclude, shape, source
+from engine.stages.counts import Counts
+
+
+@dataclass(slots=True)
+class Source:
+    """The record in its source now: `missing`, `unreadable`, `dropped` by a `select`, `broken` by its contract, or `sendable`."""
+
+    state: str
+    reason: str | None = None
+    content: str | None = None
+    """The hash of what would be sent."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """All that is known of a record, and what the next run does with it."""
+
+    entity: str
+    id: str
+    source: Source
+    life: Life = field(default_factory=Life)
+    park: Park | None = None
+    verdict: str = ""
+
+    @property
+    def known(self) -> bool:
+        """False when neither the source nor the ledger has ever seen it."""
+        life = self.life
+        return self.source.state != "missing" or bool(life.tracked or life.batches or life.reject or life.acts)
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `why --format json`."""
+        life = self.life
+        return {
+            "entity": self.entity, "id": self.id, "verdict": self.verdict,
+            "source": {"state": self.source.state, "reason": self.source.reason},
+            "tracked": str(life.tracked) if life.tracked else None,
+            "open_batch": next((b.id for b in life.batches if b.state in _OPEN), None),
+            "rejected": life.reject.as_json() if life.reject else None,
+            "endpoint_parked": self.park.as_json() if self.park else None,
+            "batches": [batch.as_json() for batch in life.batches], "acts": [act.as_json() for act in life.acts],
+        }  # fmt: skip
+
+
+_OPEN = ("in_flight", "in_doubt", "held")
+
+
+def ask(entity: Entity, wanted: str, connect: Callable[[str], Connection], history: History | None, url: str) -> Answer:
+    """Look everywhere. A source that cannot be read is part of the answer; raises `LedgerError` only."""
+    answer = Answer(entity.name, wanted, _source(entity, wanted, connect))
+    if history:
+        answer.life, answer.park = history.life(entity.name, wanted), history.parked(url)
+    answer.verdict = _verdict(answer, entity)
+    return answer
+
+
+def _source(entity: Entity, wanted: str, connect: Callable[[str], Connection]) -> Source:
+    refused: list[Rejection] = []
+    counts = Counts()
+    try:
+        found = source.find(connect(entity.connection), entity, RunContext.start(), wanted)
+        if found is None:
+            return Source("missing")
+        # The stages themselves say what would become of the row.
+        due = exclude.tracked(found, entity.id, lambda _ids: Known(), reject=refused.append, counts=counts)
+        shaped = shape.records(due, entity, reject=refused.append, counts=counts)
+        header, *rows = iter(shaped)
+        if rows:
+            record = chunk.encode(dict(zip([str(name) for name in header[1:]], rows[0][1:], strict=True)))
+            return Source("sendable", content=content_hash(record))
+    except (SourceError, ConnectionFailed, EntityError) as failure:
+        return Source("unreadable", str(failure))
+    except (TypeError, ValueError, RecursionError) as failure:
+        return Source("broken", f"the record cannot be written as JSON: {failure}")
+    return Source("broken", refused[0].reason) if refused else Source("dropped", "a `select` of the spec leaves it out")
+
+
+def _verdict(answer: Answer, entity: Entity) -> str:
+    """One sentence: what the next run does with the record, and why."""
+    life, state = answer.life, answer.source.state
+    waiting = next((batch for batch in life.batches if batch.state in _OPEN), None)
+    if waiting and waiting.state == "held":
+        return (
+            f"It waits for a person: batch {waiting.id}, which may have been processed, is held; `resolve` settles it."
+        )
+    if waiting:
+        return f"Its fate is open: batch {waiting.id} may have been processed; the next run settles it first."
+    if state == "unreadable":
+        return "Its source cannot be read now."
+    if state == "missing":
+        return (
+            "It was delivered; its source does not have it any more."
+            if life.tracked
+            else "Its source does not have it."
+        )
+    changed = entity.resend == "changed" and life.accepted not in (None, answer.source.content)
+    if life.tracked and not (changed and state == "sendable"):
+        return "It is delivered. No run sends it again" + (
+            "." if entity.resend == "once" else " while it stays as it is."
+        )
+    return _not_delivered(answer)
+
+
+def _not_delivered(answer: Answer) -> str:
+    reject, state = answer.life.reject, answer.source.state
+    if state == "dropped":
+        return "No run sends it: a `select` of the spec leaves it out."
+    if state == "broken":
+        return f"No run sends it as it is: {answer.source.reason}."
+    if reject and reject.state == "parked":
+        return "It is parked: no run offers it again until its content changes, or `retry`."
+    if reject and reject.next_try:
+        return f"It was refused; a run offers it again from {str(reject.next_try)[:19]} UTC on, or when its content changes."
+    if answer.park:
+        return f"It is due, but {answer.park}."
+    return "It is due: the next run sends it."
