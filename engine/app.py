@@ -28,6 +28,7 @@ from engine.settlement import EntityReport, Tools
 from engine.spec.check import did_you_mean
 from engine.spec.load import Loaded
 from engine.spec.secrets import Secrets
+from engine.stages.pace import Pace
 from engine.sync import sync
 
 
@@ -258,6 +259,7 @@ def _run_entities(
                 Careful(observer),
                 loaded.secrets.mask,
                 ledger.lease.valid,
+                Pace(api.pause, run.sleep),
             )
             return sync(entities, tools, limit)
     finally:

@@ -17,6 +17,9 @@ MAX_LENGTH = 255
 _GUID = re.compile(r"\{?[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\}?")
 
 
+_CANONICAL_GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
 class InvalidID(ValueError):
     """The value cannot name a record; the text says why."""
 
@@ -24,6 +27,11 @@ class InvalidID(ValueError):
 def is_guid(text: str) -> bool:
     """True for the 36-character form, with or without braces, in either case."""
     return len(text) in (36, 38) and _GUID.fullmatch(text) is not None
+
+
+def is_canonical_guid(value: object) -> bool:
+    """True for text that is a GUID's canonical form already: the quick way for the most usual of IDs."""
+    return type(value) is str and len(value) == 36 and _CANONICAL_GUID.fullmatch(value) is not None
 
 
 def canonical(value: Any) -> str:

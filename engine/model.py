@@ -66,6 +66,7 @@ class Entity:
     reject_after: int = 5
     """Refusals after which a record is parked."""
     resend: Literal["once", "changed"] = "once"
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,8 @@ class Api:
     idempotency_max_age: float = 86400.0
     """Seconds for which the API remembers a key."""
     idempotency_quoted: bool = False
+    pause: float = 0.0
+    """Seconds at least from the start of one call to that of the next."""
     breaker: Breaker | None = None
 
 

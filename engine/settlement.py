@@ -18,6 +18,7 @@ from engine.model import Api, Attempt, Batch, Entity, Outcome, Rejection
 from engine.observe.observer import Observer
 from engine.stages.counts import Counts
 from engine.stages.isolate import Isolation
+from engine.stages.pace import Pace
 
 _AT_ONCE = 500
 _SAMPLES = 3
@@ -64,6 +65,7 @@ class Tools:
     observer: Observer
     mask: Callable[[str], str]
     may_send: Callable[[], bool]
+    pace: Pace
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
 
     def endpoint(self, entity: Entity) -> Endpoint:

@@ -52,7 +52,7 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
     run, ledger, counts = tools.run, tools.ledger, report.counts
     endpoint, isolation = tools.endpoint(entity), Isolation(entity)
     settlement = Settlement(tools, report, endpoint, isolation)
-    delivery = Delivery(entity, tools.api, tools.caller, run, endpoint.closed, tools.mask, tools.may_send)
+    delivery = Delivery(entity, tools.api, tools.caller, run, endpoint.closed, tools.mask, tools.may_send, tools.pace)
     window = Window(tools.pool, tools.api.in_flight, delivery.deliver, settlement.log)
     refused, adopted = Refused(report, ledger), Adopted(entity, ledger)
 

@@ -29,9 +29,12 @@ Lookup = Callable[[Sequence[str]], Known]
 def lookup(store: Store, entity: str, *, changed: bool, rejects: bool, waiting: frozenset[str]) -> Lookup:
     """Asks the ledger about a page's IDs. `rejects` is False where the entity had none when the run began."""
 
+    with store.guard("cannot be read"):
+        either = tracking.has_upper_case(store.db, store.names, entity)
+
     def ask(ids: Sequence[str]) -> Known:
         with store.guard("cannot be read"):
-            found = tracking.tracked(store.db, store.names, entity, ids)
+            found = tracking.tracked(store.db, store.names, entity, ids, either=either)
             accepted: dict[str, str] = {}
             if changed:
                 known = [id_ for id_ in ids if id_ in found]

@@ -24,12 +24,18 @@ def either_case(ids: Iterable[str]) -> list[str]:
     return [*given, *(id_.upper() for id_ in given if is_guid(id_))]
 
 
-def tracked(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> set[str]:
-    """Those of the canonical IDs that are tracked; GUIDs also where a row holds them in upper case."""
+def has_upper_case(db: Connection, names: dict[str, str], entity: str) -> bool:
+    """True when rows of the entity hold IDs in upper case, as the replaced job may have written GUIDs."""
+    return bool(db.run("ledger/upper_case.sql.j2", **names, entity=entity).rows)
+
+
+def tracked(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str], *, either: bool = True) -> set[str]:
+    """Those of the canonical IDs that are tracked; GUIDs also where a row holds them in upper case, unless `either` is False."""
     if not ids:
         return set()
-    rows = db.run("ledger/tracked.sql.j2", **names, entity=entity, ids=as_json(either_case(ids))).rows
-    return {found.lower() if is_guid(found) else found for (found,) in rows}
+    asked = either_case(ids) if either else ids
+    rows = db.run("ledger/tracked.sql.j2", **names, entity=entity, ids=as_json(asked)).rows
+    return {found.lower() if is_guid(found) else found for (found,) in rows} if either else {row[0] for row in rows}
 
 
 def track(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> None:

@@ -88,6 +88,7 @@ def _entity(data: dict[str, Any]) -> Entity:
         reject_delay=seconds(data["reject_delay"]),
         reject_after=data["reject_after"],
         resend=data["resend"],
+        max_bytes=data["max_bytes"],
     )
 
 
@@ -108,6 +109,7 @@ def _api(data: dict[str, Any], root: Path) -> Api:
         in_doubt_statuses=frozenset(data["in_doubt_statuses"]),
         idempotency_max_age=seconds(data["idempotency_max_age"]),
         idempotency_quoted=data["idempotency_quoted"],
+        pause=_pause(data["rate_limit"]),
         breaker=Breaker(data["breaker"]["after"], seconds(data["breaker"]["for"])) if data["breaker"] else None,
         proxy=data["proxy"],
         verify=root / verify if isinstance(verify, str) else verify,
@@ -115,6 +117,14 @@ def _api(data: dict[str, Any], root: Path) -> Api:
         cert_key=root / data["cert_key"] if data["cert_key"] else None,
         gzip=data["gzip"],
     )
+
+
+def _pause(rate: str | None) -> float:
+    """Seconds between calls of a rate such as `10/s`."""
+    if rate is None:
+        return 0.0
+    calls, unit = rate.split("/")
+    return _SECONDS[unit] / int(calls)
 
 
 def _auth(data: dict[str, Any] | None) -> Auth | None:

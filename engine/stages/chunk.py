@@ -51,6 +51,13 @@ def batches(
                 continue
             if (origin.accepted is not None or origin.refused is not None) and _seen(origin, part, counts, adopt):
                 continue
+            if entity.max_bytes is not None:
+                if not open_.could_hold(part):
+                    origin.leave()
+                    reject(Rejection(origin.id, f"the record has {len(part)} bytes; `max_bytes` is {entity.max_bytes}"))
+                    continue
+                if open_.is_full_for(part):
+                    yield open_.close()
             counts.due += 1
             open_.add(origin.id, part)
             if len(open_.ids) == entity.batch_size:
@@ -87,18 +94,30 @@ class _Open:
 
     def __init__(self, entity: Entity) -> None:
         self._entity = entity
+        self._empty = len(joined([], entity.wrap))
+        self._most = entity.max_bytes or float("inf")
+        self._bytes = self._empty
         self.ids: list[str] = []
         self._parts: list[bytes] = []
 
+    def could_hold(self, part: bytes) -> bool:
+        """False for a record whose body would be too large even alone."""
+        return self._empty + len(part) <= self._most
+
+    def is_full_for(self, part: bytes) -> bool:
+        """True when the body would become too large with one more record."""
+        return bool(self.ids) and self._bytes + 1 + len(part) > self._most
+
     def add(self, id_: str, part: bytes) -> None:
         """One more record."""
+        self._bytes += len(part) + bool(self.ids)
         self.ids.append(id_)
         self._parts.append(part)
 
     def close(self) -> Batch:
         """The batch; what comes next is another one."""
         made = batch(self._entity, self.ids, self._parts)
-        self.ids, self._parts = [], []
+        self.ids, self._parts, self._bytes = [], [], self._empty
         return made
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from petl.util.base import Table
 
 from engine.errors import EntityError
-from engine.identity import InvalidID, canonical_key, clip
+from engine.identity import InvalidID, canonical_key, clip, is_canonical_guid
 from engine.ledger.known import Known, Lookup
 from engine.model import Rejection
 from engine.stages.counts import Counts
@@ -55,11 +55,13 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
 
     def _page(self, page: list[Sequence[Any]], positions: list[int]) -> Iterator[Sequence[Any]]:
         """One page's due rows. Counts move as rows leave, so that a run that stops early still adds up."""
-        ids = [_identify(row, positions) for row in page]
+        ids = _identify_all(page, positions)
         known = self._lookup([id_ for id_ in ids if isinstance(id_, str)])
-        counts, seen = self._counts, set()
+        counts, pending, limit = self._counts, self._pending, self._limit
+        plain = not (known.accepted or known.refused)
+        seen: set[str] = set()
         for id_, row in zip(ids, page, strict=True):
-            if self._full():
+            if limit is not None and counts.due >= limit:
                 return
             counts.read += 1
             if not isinstance(id_, str):
@@ -68,12 +70,12 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
                 counts.waiting += 1
             elif id_ in known.tracked and id_ not in known.accepted:
                 counts.excluded += 1
-            elif id_ in seen or id_ in self._pending:
+            elif id_ in seen or id_ in pending:
                 self._reject(Rejection(id_, "the ID stands twice in the source; its first record was taken"))
             else:
                 seen.add(id_)
-                self._pending.add(id_)
-                yield (self._origin(id_, known), *row)
+                pending.add(id_)
+                yield (Origin(id_, None, pending) if plain else self._origin(id_, known), *row)
 
     def _origin(self, id_: str, known: Known) -> Origin:
         return Origin(id_, pending=self._pending, accepted=known.accepted.get(id_), refused=known.refused.get(id_))
@@ -97,6 +99,13 @@ def tracked(
     of a page or of records that are still `pending`, go to `reject`.
     """
     return Due(rows, key, lookup, reject, counts or Counts(), page_size, limit, set() if pending is None else pending)
+
+
+def _identify_all(page: list[Sequence[Any]], positions: list[int]) -> list[str | Rejection]:
+    if len(positions) == 1:
+        at = positions[0]
+        return [row[at] if is_canonical_guid(row[at]) else _identify(row, positions) for row in page]
+    return [_identify(row, positions) for row in page]
 
 
 def _identify(row: Sequence[Any], positions: list[int]) -> str | Rejection:

@@ -18,6 +18,7 @@ from engine.endpoint import verdict
 from engine.endpoint.session import Answer, Caller, NoAnswer
 from engine.endpoint.verdict import Verdicts
 from engine.model import Api, Attempt, Batch, Entity, Outcome, Rejection
+from engine.stages.pace import Pace
 
 Report = Callable[[Attempt], None]
 
@@ -55,6 +56,7 @@ class Delivery:
     closed: threading.Event
     mask: Callable[[str], str] = field(default=lambda text: text)
     may_send: Callable[[], bool] = field(default=lambda: True)
+    pace: Pace = field(default_factory=Pace)
 
     def deliver(self, batch: Batch, report: Report) -> Outcome:
         """Send a batch with one key and the same bytes in every attempt; `report` hears of each attempt.
@@ -64,11 +66,16 @@ class Delivery:
         replies: list[Reply] = []
 
         def attempt() -> Reply:
-            if replies and (self.run.cancelled.is_set() or self.closed.is_set() or not self.may_send()):
-                return _last(replies)
+            if replies:
+                self.pace.wait()
+                if self.run.cancelled.is_set() or self.closed.is_set() or not self.may_send():
+                    return _last(replies)
             replies.append(self._attempt(batch, replies, report))
             return replies[-1]
 
+        self.pace.wait()
+        if self.pace.limited and self.run.cancelled.is_set():
+            return unsent(batch, "not sent: the run was cancelled")
         if not self.may_send():
             return unsent(batch, "not sent: the lease of this run is lost")
         if self.closed.is_set():

@@ -8,7 +8,8 @@ from typing import Any
 from petl.util.base import Table
 
 from engine.errors import EntityError
-from engine.model import Entity, Rejection
+from engine.identity import is_canonical_guid
+from engine.model import Entity, Field, Rejection
 from engine.stages import transform
 from engine.stages.counts import Counts
 from engine.stages.exclude import Reject
@@ -58,24 +59,28 @@ def _contract(entity: Entity, header: list[str]) -> tuple[list[str], list[int], 
         there = ", ".join(name for name in header if name != ORIGIN)
         names = ", ".join(repr(name) for name in missing)
         raise EntityError(f"entity {entity.name!r}: no column gives the field {names}; there are: {there}")
-    converters = [
-        _nullable(CONVERTERS[field.type]) if field.nullable else _required(CONVERTERS[field.type])
-        for field in entity.fields
-    ]
+    converters = [_converter(field) for field in entity.fields]
     return [field.name for field in entity.fields], [header.index(field.name) for field in entity.fields], converters
 
 
-def _nullable(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else convert(value)
+def _converter(field: Field) -> Callable[[Any], Any]:
+    """What a field does with a value. Most values are in order already, and one look must tell: there are millions."""
+    convert = CONVERTERS[field.type]
 
+    def checked(value: Any) -> Any:
+        if value is not None:
+            return convert(value)
+        if field.nullable:
+            return None
+        raise ValueError("is NULL, which its type does not allow (`?` would)")
 
-def _required(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def required(value: Any) -> Any:
-        if value is None:
-            raise ValueError("is NULL, which its type does not allow (`?` would)")
-        return convert(value)
-
-    return required
+    if field.type == "string":
+        return lambda value: value if type(value) is str and value.isascii() else checked(value)
+    if field.type == "int":
+        return lambda value: value if type(value) is int else checked(value)
+    if field.type == "guid":
+        return lambda value: value if is_canonical_guid(value) else checked(value)
+    return checked
 
 
 def _first_broken(

@@ -248,10 +248,21 @@ def _usable(key: tuple[Any, ...]) -> bool:
         return False
 
 
+def _all_plain(keys: list[Any]) -> bool:
+    """True for keys that are all ASCII text, which is quick to see; they are usable."""
+    try:
+        return all(map(str.isascii, keys))
+    except TypeError:
+        return False
+
+
 def _unseen(
     rows: list[Sequence[Any]], positions: tuple[int, ...], seen: Counter[tuple[Any, ...]]
 ) -> Iterator[Sequence[Any]]:
     """The rows that the page before did not bring: one with a NULL in a composite key may come after its last whole key."""
+    if len(positions) == 1 and not seen and _all_plain([row[positions[0]] for row in rows]):
+        yield from rows
+        return
     again, after = seen.copy(), Counter[tuple[Any, ...]]()
     for row in rows:
         key = tuple(row[position] for position in positions)
