@@ -165,6 +165,15 @@ def open_history(opened: Connections, secrets: Secrets) -> History | None:
     return History(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
 
 
+def visible(pipeline: Pipeline, entity: Entity) -> str | None:
+    """The tracking table as the source of an entity names it; None where the source does not see it."""
+    ledger = pipeline.ledger
+    if ledger.visible_as:
+        return f"{ledger.visible_as}.{ledger.tracking_table.rpartition('.')[2]}"
+    connections = pipeline.connections
+    return ledger.tracking_table if connections[entity.connection] == connections[ledger.connection] else None
+
+
 def audit(opened: Connections, secrets: Secrets, verb: str) -> None:
     """An audit row of somebody's look at the ledger, where there is one. Raises `LedgerError`."""
     pipeline = opened.pipeline
@@ -260,6 +269,7 @@ def _run_entities(
                 loaded.secrets.mask,
                 ledger.lease.valid,
                 Pace(api.pause, run.sleep),
+                lambda entity: visible(opened.pipeline, entity),
             )
             return sync(entities, tools, limit)
     finally:

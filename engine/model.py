@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+Exclusion = Literal["lookup", "ids_first", "in_database"]
 FieldType = Literal["guid", "string", "int", "float", "decimal", "bool", "date", "datetime", "binary"]
 
 
@@ -67,6 +68,7 @@ class Entity:
     """Refusals after which a record is parked."""
     resend: Literal["once", "changed"] = "once"
     max_bytes: int | None = None
+    exclude: Exclusion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ class LedgerSpec:
     tracking_table: str
     log_table: str
     application: str
+    visible_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.context import RunContext
 from engine.db.connect import Connection
 from engine.endpoint.session import Caller
 from engine.errors import ConnectionFailed, EntityError, SourceError
-from engine.ledger.known import Known, Lookup
+from engine.ledger.known import Lookup
 from engine.ledger.parks import Park
-from engine.model import Batch, Entity, Rejection
-from engine.stages import chunk, exclude, shape, source
+from engine.model import Batch, Entity, Exclusion, Rejection
+from engine.stages import chunk, exclude, narrow, shape, source
 from engine.stages.counts import Counts
 
 
@@ -37,6 +37,7 @@ class EntityPlan:
 
     name: str
     counts: Counts = field(default_factory=Counts)
+    exclude: Exclusion | None = None
     in_doubt: int = 0
     without_id: int = 0
     repeated: int = 0
@@ -50,7 +51,7 @@ class EntityPlan:
         """The document of one entity."""
         counts = self.counts
         return {
-            "name": self.name, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
+            "name": self.name, "exclude": self.exclude, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
             "in_doubt": self.in_doubt, "resting": counts.waiting - self.in_doubt, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
             "without_id": self.without_id, "repeated_ids": self.repeated,
             "parked_until": str(self.park.until) if self.park else None, "error": self.error,
@@ -64,18 +65,21 @@ def plan_entity(
     entity: Entity,
     connect: Callable[[str], Connection],
     lookup: Lookup,
+    visible: str | None,
     run: RunContext,
     caller: Caller,
     preview: int,
 ) -> EntityPlan:
     """Read the entity as a run would, and count. The first `preview` requests are kept."""
-    made = EntityPlan(entity.name)
+    made, met = EntityPlan(entity.name), set[str]()
+    lookup = replace(lookup, met=met)
     try:
         connection = connect(entity.connection)
-        for batch in _batches(entity, connection, lookup, run, made):
+        for batch in _batches(entity, connection, lookup, visible, run, made):
             made.counts.batches += 1
             if len(made.requests) < preview:
                 made.requests.append(_request(entity, batch, caller))
+        made.in_doubt = len(met)
         keys = source.check_keys(connection, entity, run)
         if keys:
             made.without_id, made.repeated = keys.without_id, keys.repeated
@@ -87,7 +91,7 @@ def plan_entity(
 
 
 def _batches(
-    entity: Entity, connection: Connection, lookup: Lookup, run: RunContext, made: EntityPlan
+    entity: Entity, connection: Connection, lookup: Lookup, visible: str | None, run: RunContext, made: EntityPlan
 ) -> Iterator[Batch]:
     def refuse(rejection: Rejection) -> None:
         made.counts.due += 1
@@ -96,16 +100,12 @@ def _batches(
         if rejection.reason in made.reasons or len(made.reasons) < 20:
             made.reasons[rejection.reason] = made.reasons.get(rejection.reason, 0) + 1
 
-    def ask(ids: Sequence[str]) -> Known:
-        known = lookup(ids)
-        made.in_doubt += sum(id_ in known.waiting for id_ in ids)
-        return known
-
-    rows = source.pages(connection, entity, run)
+    narrowed = narrow.pages(connection, entity, run, lookup, visible, made.counts)
+    made.exclude = narrowed.how
     due = exclude.tracked(
-        rows,
+        narrowed.rows,
         entity.id,
-        ask,
+        lookup,
         reject=refuse,
         counts=made.counts,
         page_size=entity.page_size,

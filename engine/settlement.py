@@ -66,6 +66,8 @@ class Tools:
     mask: Callable[[str], str]
     may_send: Callable[[], bool]
     pace: Pace
+    visible: Callable[[Entity], str | None] = field(default=lambda _entity: None)
+    """The tracking table as an entity's source names it; None where it does not see it."""
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
 
     def endpoint(self, entity: Entity) -> Endpoint:

@@ -7,7 +7,7 @@ import time
 from engine.errors import ConnectionFailed, EntityError, LedgerError, SourceError
 from engine.model import Entity
 from engine.settlement import Adopted, EntityReport, Refused, Settlement, Tools
-from engine.stages import chunk, exclude, shape, source
+from engine.stages import chunk, exclude, narrow, shape
 from engine.stages.isolate import Isolation
 from engine.stages.post import Delivery
 from engine.stages.window import Window
@@ -59,11 +59,12 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
     if settlement.parked():
         return
     _settle_open(entity, tools, settlement, window)
-    rows = source.pages(tools.connect(entity.connection), entity, run)
+    lookup = ledger.lookup(entity.name, changed=entity.resend == "changed")
+    source = narrow.pages(tools.connect(entity.connection), entity, run, lookup, tools.visible(entity), counts)
     due = exclude.tracked(
-        rows,
+        source.rows,
         entity.id,
-        ledger.lookup(entity.name, changed=entity.resend == "changed"),
+        lookup,
         reject=refused,
         counts=counts,
         page_size=entity.page_size,

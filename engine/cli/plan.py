@@ -11,7 +11,7 @@ from engine.cli import common
 from engine.context import RunContext
 from engine.endpoint.session import Caller
 from engine.ledger.history import History
-from engine.ledger.known import Known, Lookup
+from engine.ledger.known import Lookup
 from engine.model import Entity
 from engine.observe.masks import masked
 from engine.plan import EntityPlan, plan_entity
@@ -47,7 +47,9 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
             run = RunContext.start()
             plans = []
             for entity in common.chosen(pipeline, entities, format_):
-                made = plan_entity(entity, opened.source, _lookup(history, entity), run, caller, preview)
+                made = plan_entity(
+                    entity, opened.source, _lookup(history, entity), app.visible(pipeline, entity), run, caller, preview
+                )
                 made.park = history.parked(caller.url(entity.endpoint)) if history else None
                 plans.append(made)
     finally:
@@ -60,7 +62,7 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
 
 
 def _lookup(history: History | None, entity: Entity) -> Lookup:
-    return history.lookup(entity.name, changed=entity.resend == "changed") if history else lambda _ids: Known()
+    return history.lookup(entity.name, changed=entity.resend == "changed") if history else Lookup(None, entity.name)
 
 
 def _masked_json(made: EntityPlan) -> dict[str, object]:
@@ -75,8 +77,11 @@ def _masked_json(made: EntityPlan) -> dict[str, object]:
 def _show(plans: list[EntityPlan]) -> None:
     documents = [made.as_json() for made in plans]
     titles = [title for title, key in _COLUMNS.items() if title in _ALWAYS or any(d[key] for d in documents)]
-    rows = [[str(d["name"]), *[f"{d[_COLUMNS[title]]:,}" for title in titles]] for d in documents]
-    common.print_table([("Entity", "left"), *[(title, "right") for title in titles]], rows)
+    rows = [
+        [str(d["name"]), *[f"{d[_COLUMNS[title]]:,}" for title in titles], str(d["exclude"] or "-")] for d in documents
+    ]
+    columns = [("Entity", "left"), *[(title, "right") for title in titles], ("Left out by", "left")]
+    common.print_table(columns, rows)
     for made in plans:
         if made.error:
             click.echo(f"{made.name}: {masked(made.error)}")

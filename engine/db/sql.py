@@ -83,6 +83,15 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackedIn:
+    """The tracking table as the source's server names it, and whether the ID is a GUID."""
+
+    table: str
+    entity: str
+    guid: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PageRequest:
     """Which page: what the templates of an entity are rendered with."""
 
@@ -92,19 +101,19 @@ class PageRequest:
     names: tuple[str, ...] = ()
     after: tuple[Any, ...] | None = None
     count: bool = False
-    find: tuple[Any, ...] | None = None
-    """The key of one row that is looked for, instead of a page."""
+    find: tuple[tuple[Any, ...], ...] = ()
+    """The keys of rows that are looked for, instead of a page."""
+    keys: bool = False
+    """The key columns alone."""
+    total: bool = False
+    """How many rows there are in all, instead of a page."""
+    tracking: TrackedIn | None = None
+    """Where the source database itself sees what was delivered; such rows are left out."""
 
     def context(self, dialect: str) -> dict[str, Any]:
         """The template variables of this request."""
-        values = self.find or self.after
-        scalar = (
-            None
-            if self.after is None or values is None
-            else values[0]
-            if len(values) == 1
-            else After(self.names, values)
-        )
+        values = self.after
+        scalar = None if values is None else values[0] if len(values) == 1 else After(self.names, values)
         return {
             "entity": self.entity,
             "dialect": dialect,
@@ -112,7 +121,10 @@ class PageRequest:
             "limit": self.limit,
             "after": scalar,
             "count": self.count,
-            "find": self.find is not None,
+            "find": self.find,
+            "keys": self.keys,
+            "total": self.total,
+            "tracking": self.tracking,
             "key": [KeyColumn(name, values[index] if values else None) for index, name in enumerate(self.names)],
         }
 

@@ -11,7 +11,7 @@ import orjson
 from engine.ledger import journal, known, lives, parks, rejects
 from engine.ledger import lease as leases
 from engine.ledger.journal import OpenBatch
-from engine.ledger.known import Known, Lookup
+from engine.ledger.known import Lookup
 from engine.ledger.lease import Holder
 from engine.ledger.lives import Life
 from engine.ledger.parks import Park
@@ -114,7 +114,7 @@ class History(Store):
         waiting = self.waiting(entity)
         with self.guard("cannot be read"):
             if not self._there(self.tables.tracking):
-                return lambda _ids: Known()
+                return Lookup(None, entity)
             refused = self._there(self.tables.reject) and self._there(self.tables.content)
             changed = changed and self._there(self.tables.content)
         return known.lookup(self, entity, changed=changed, rejects=refused, waiting=waiting)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from engine.ledger import tracking
 from engine.ledger.store import Store
@@ -22,27 +23,51 @@ class Known:
     refused: Mapping[str, str | None] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
 
+    def rests(self, id_: str) -> Literal["waiting", "excluded"] | None:
+        """How a record counts that is not due whatever its content is; None where it may be."""
+        if id_ in self.waiting or (id_ in self.refused and self.refused[id_] is None):
+            return "waiting"
+        return "excluded" if id_ in self.tracked and id_ not in self.accepted else None
 
-Lookup = Callable[[Sequence[str]], Known]
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Asks the ledger about a page's IDs. A ledger that does not exist yet (`store` is None) knows nothing.
+
+    `upper_case` and `any_tracked` tell how the entity's tracking rows look. `rejects` is False where it had none when the
+    run began, `changed` where nobody looks for changes.
+    """
+
+    store: Store | None
+    entity: str
+    changed: bool = False
+    rejects: bool = False
+    waiting: frozenset[str] = frozenset()
+    upper_case: bool = False
+    any_tracked: bool = False
+    met: set[str] | None = None
+    """Where given, collects the records of open batches that were asked for."""
+
+    def __call__(self, ids: Sequence[str]) -> Known:
+        """What is known of these canonical IDs. Raises `LedgerError`."""
+        store, entity = self.store, self.entity
+        if self.met is not None:
+            self.met.update(self.waiting.intersection(ids))
+        if store is None:
+            return Known()
+        with store.guard("cannot be read"):
+            found = tracking.tracked(store.db, store.names, entity, ids, either=self.upper_case)
+            accepted: dict[str, str] = {}
+            if self.changed:
+                known = [id_ for id_ in ids if id_ in found]
+                contents = tracking.contents(store.db, store.names, entity, "accepted", known)
+                accepted = {**dict.fromkeys(known, ""), **contents}
+            refused = tracking.refused(store.db, store.names, entity, ids) if self.rejects else {}
+        return Known(found, accepted, refused, self.waiting)
 
 
 def lookup(store: Store, entity: str, *, changed: bool, rejects: bool, waiting: frozenset[str]) -> Lookup:
-    """Asks the ledger about a page's IDs. `rejects` is False where the entity had none when the run began."""
-
+    """The lookup of an entity, as the ledger stands now."""
     with store.guard("cannot be read"):
-        either = tracking.has_upper_case(store.db, store.names, entity)
-
-    def ask(ids: Sequence[str]) -> Known:
-        with store.guard("cannot be read"):
-            found = tracking.tracked(store.db, store.names, entity, ids, either=either)
-            accepted: dict[str, str] = {}
-            if changed:
-                known = [id_ for id_ in ids if id_ in found]
-                accepted = {
-                    **dict.fromkeys(known, ""),
-                    **tracking.contents(store.db, store.names, entity, "accepted", known),
-                }
-            refused = tracking.refused(store.db, store.names, entity, ids) if rejects else {}
-        return Known(found, accepted, refused, waiting)
-
-    return ask
+        upper, any_ = (bool(store.statement(name, entity=entity).rows) for name in ("upper_case", "any_tracked"))
+    return Lookup(store, entity, changed, rejects, waiting, upper, any_)

@@ -89,6 +89,7 @@ def _entity(data: dict[str, Any]) -> Entity:
         reject_after=data["reject_after"],
         resend=data["resend"],
         max_bytes=data["max_bytes"],
+        exclude=data["exclude"],
     )
 
 

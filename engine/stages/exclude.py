@@ -10,11 +10,12 @@ from petl.util.base import Table
 
 from engine.errors import EntityError
 from engine.identity import InvalidID, canonical_key, clip, is_canonical_guid
-from engine.ledger.known import Known, Lookup
+from engine.ledger.known import Known
 from engine.model import Rejection
 from engine.stages.counts import Counts
 from engine.stages.origin import ORIGIN, Origin
 
+Lookup = Callable[[Sequence[str]], Known]
 Reject = Callable[[Rejection], None]
 
 
@@ -66,9 +67,9 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
             counts.read += 1
             if not isinstance(id_, str):
                 self._reject(id_)
-            elif id_ in known.waiting or (id_ in known.refused and known.refused[id_] is None):
+            elif (how := known.rests(id_)) == "waiting":
                 counts.waiting += 1
-            elif id_ in known.tracked and id_ not in known.accepted:
+            elif how == "excluded":
                 counts.excluded += 1
             elif id_ in seen or id_ in pending:
                 self._reject(Rejection(id_, "the ID stands twice in the source; its first record was taken"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -14,18 +14,21 @@ from petl.util.base import Table
 
 from engine.context import RunContext
 from engine.db.connect import Connection, Rows
-from engine.db.sql import PageRequest, RunFacts, Statement
+from engine.db.sql import PageRequest, RunFacts, Statement, TrackedIn
 from engine.errors import DatabaseError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
 from engine.spec import expressions
+
+Key = tuple[Any, ...]
+"""The driver's own values of a row's ID columns."""
 
 
 class Pages(Table):  # type: ignore[misc]  # petl has no types
     """A petl table over the pages of an entity: lazy, one page in memory, one pass per iteration."""
 
     def __init__(self, connection: Connection, entity: Entity, run: RunContext) -> None:
-        self._reader = _Reader(connection, entity, run)
+        self._reader = Reader(connection, entity, run)
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         return self._reader.rows()
@@ -50,17 +53,17 @@ class KeyCheck:
 
 def check_keys(connection: Connection, entity: Entity, run: RunContext) -> KeyCheck | None:
     """Count the IDs in the database; None for SQL that pages itself, which cannot be counted from outside."""
-    reader = _Reader(connection, entity, run)
+    reader = Reader(connection, entity, run)
     if reader.own_paging:
         return None
     names, _ = reader.key(reader.columns())
-    row = reader.execute(reader.statement(names, None, 0, count=True)).rows[0]
+    row = reader.execute(reader.statement(replace(reader.request(names, None, 0), count=True))).rows[0]
     return KeyCheck(*(int(value or 0) for value in row))
 
 
 def columns(connection: Connection, entity: Entity, run: RunContext) -> tuple[str, ...]:
     """The columns of the entity's SQL, as the spec spells them. Raises `SourceError`, also where an ID column is missing."""
-    reader = _Reader(connection, entity, run)
+    reader = Reader(connection, entity, run)
     reported = reader.columns()
     reader.key(reported)
     return reader.spelled(reported)
@@ -72,15 +75,18 @@ def find(connection: Connection, entity: Entity, run: RunContext, wanted: str) -
     The database is asked for the key first; what it does not find is looked for among all rows, since it may hold the ID
     in another text form.
     """
-    reader = _Reader(connection, entity, run)
+    reader = Reader(connection, entity, run)
     return reader.asked_for(wanted) or reader.looked_for(wanted)
 
 
 @dataclass(slots=True)
-class _Reader:
+class Reader:
+    """The pages of one entity. `tracking` leaves out what was delivered, where the source's server can see that."""
+
     connection: Connection
     entity: Entity
     run: RunContext
+    tracking: TrackedIn | None = None
 
     @property
     def own_paging(self) -> bool:
@@ -88,16 +94,17 @@ class _Reader:
         return not self.connection.templates.wrapped(self.entity.template, self.entity.query)
 
     def rows(self) -> Iterator[Sequence[Any]]:
+        """The header, then the rows of every page, in key order."""
         # SQL that pages itself names its columns itself; asking it for a page of none may not even parse.
         known = () if self.own_paging else self.columns()
         names = self.key(known)[0] if known else self.entity.id
         page = self.page(names, None)
         yield self.spelled(page.columns)
         names, positions = self.key(page.columns)
-        seen: Counter[tuple[Any, ...]] = Counter()
+        seen: Counter[Key] = Counter()
         while page.rows and not self.run.cancelled.is_set():
             full, last = len(page.rows) >= self.entity.page_size, self.last_key(page.rows, positions)
-            yield from _unseen(page.rows, positions, seen)
+            yield from unseen(page.rows, positions, seen)
             if not full:
                 return
             page.rows.clear()
@@ -115,10 +122,10 @@ class _Reader:
             forms.insert(0, tuple(int(part) for part in parts))
         for form in dict.fromkeys(forms):
             try:
-                page = self.connection.execute(self.statement(names, None, 1, find=form))
+                page = self.connection.execute(self.statement(replace(self.request(names, None, 1), find=(form,))))
             except DatabaseError:
                 continue  # the key is of another type than this form
-            rows = [row for row in page.rows if _canonical(row, positions) == wanted]
+            rows = [row for row in page.rows if canonical(row, positions) == wanted]
             if rows:
                 return [self.spelled(page.columns), rows[0]]
         return None
@@ -128,10 +135,10 @@ class _Reader:
         rows = self.rows()
         header = next(rows)
         _, positions = self.key(header)
-        row = next((row for row in rows if _canonical(row, positions) == wanted), None)
+        row = next((row for row in rows if canonical(row, positions) == wanted), None)
         return None if row is None else [header, row]
 
-    def drop_known(self, rows: list[Any], positions: tuple[int, ...], last: tuple[Any, ...]) -> None:
+    def drop_known(self, rows: list[Any], positions: tuple[int, ...], last: Key) -> None:
         """Take away rows with the key that the page should come after.
 
         A database may hold a key more finely than its driver returns it (DATETIME of SQL Server), and so find it again.
@@ -146,12 +153,22 @@ class _Reader:
                 "exactly than the database holds it: convert it to text in the SQL"
             )
 
+    def total(self) -> int:
+        """Rows in all, delivered or not."""
+        request = replace(self.request(self.entity.id, None, 0), total=True, tracking=None)
+        return int(self.execute(self.statement(request)).rows[0][0])
+
     def columns(self) -> tuple[str, ...]:
         """The names the database reports: a page of no rows, or the first row of SQL that pages itself."""
-        return self.execute(self.statement(self.entity.id, None, 1 if self.own_paging else 0)).columns
+        return self.execute(self.statement(self.request(self.entity.id, None, 1 if self.own_paging else 0))).columns
 
-    def page(self, names: tuple[str, ...], after: tuple[Any, ...] | None) -> Rows:
-        statement = self.statement(names, after, self.entity.page_size)
+    def page(self, names: tuple[str, ...], after: Key | None) -> Rows:
+        """The next page of rows."""
+        return self.read(self.request(names, after, self.entity.page_size))
+
+    def read(self, request: PageRequest) -> Rows:
+        """Rows, also where SQLite holds text that is none. Raises `SourceError`."""
+        statement = self.statement(request)
         try:
             return self.execute(statement)
         except DatabaseError as failure:
@@ -165,27 +182,23 @@ class _Reader:
         finally:
             raw.text_factory = str
 
-    def statement(
-        self,
-        names: tuple[str, ...],
-        after: tuple[Any, ...] | None,
-        limit: int,
-        *,
-        count: bool = False,
-        find: tuple[Any, ...] | None = None,
-    ) -> Statement:
+    def request(self, names: tuple[str, ...], after: Key | None, limit: int) -> PageRequest:
+        """A page of rows."""
+        last = self.run.last_success
         facts = RunFacts(
-            self.run.id,
-            self.run.started.replace(tzinfo=None),
-            self.run.last_success.replace(tzinfo=None) if self.run.last_success else None,
+            self.run.id, self.run.started.replace(tzinfo=None), last.replace(tzinfo=None) if last else None
         )
-        request = PageRequest(self.entity.name, facts, limit, names, after, count, find)
+        return PageRequest(self.entity.name, facts, limit, names, after, tracking=self.tracking)
+
+    def statement(self, request: PageRequest) -> Statement:
+        """The statement of a request. Raises `SourceError` where the entity's template fails."""
         try:
             return self.connection.templates.page(self.entity.template, self.entity.query, request)
         except TemplateError as failure:
             raise SourceError(f"entity {self.entity.name!r}: its SQL template fails: {failure}") from failure
 
     def execute(self, statement: Statement) -> Rows:
+        """Run a statement. Raises `SourceError`, but for text that is not UTF-8."""
         try:
             return self.connection.execute(statement)
         except DatabaseError as failure:
@@ -220,7 +233,7 @@ class _Reader:
         positions = tuple(folded[name.casefold()] for name in self.entity.id)
         return tuple(reported[position] for position in positions), positions
 
-    def last_key(self, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]) -> tuple[Any, ...]:
+    def last_key(self, rows: Sequence[Sequence[Any]], positions: tuple[int, ...]) -> Key:
         """The key that the next page comes after: the last usable one in the page."""
         for row in reversed(rows):
             values = tuple(row[position] for position in positions)
@@ -233,14 +246,15 @@ class _Reader:
         )
 
 
-def _canonical(row: Sequence[Any], positions: Sequence[int]) -> str | None:
+def canonical(row: Sequence[Any], positions: Sequence[int]) -> str | None:
+    """The canonical ID of a row; None where it has none."""
     try:
         return canonical_key([row[position] for position in positions])
     except InvalidID:
         return None
 
 
-def _usable(key: tuple[Any, ...]) -> bool:
+def _usable(key: Key) -> bool:
     """True for a key that a next page can come after: no NULL in it, and text that can be bound."""
     try:
         return None not in key and all(value.isascii() or value.encode() for value in key if isinstance(value, str))
@@ -256,14 +270,12 @@ def _all_plain(keys: list[Any]) -> bool:
         return False
 
 
-def _unseen(
-    rows: list[Sequence[Any]], positions: tuple[int, ...], seen: Counter[tuple[Any, ...]]
-) -> Iterator[Sequence[Any]]:
+def unseen(rows: list[Sequence[Any]], positions: tuple[int, ...], seen: Counter[Key]) -> Iterator[Sequence[Any]]:
     """The rows that the page before did not bring: one with a NULL in a composite key may come after its last whole key."""
     if len(positions) == 1 and not seen and _all_plain([row[positions[0]] for row in rows]):
         yield from rows
         return
-    again, after = seen.copy(), Counter[tuple[Any, ...]]()
+    again, after = seen.copy(), Counter[Key]()
     for row in rows:
         key = tuple(row[position] for position in positions)
         if _usable(key):

@@ -1,0 +1,178 @@
+"""Reads less than everything: what the ledger knows as delivered is left out before its rows are read.
+
+`lookup` reads whole pages and asks the ledger for each. `ids_first` reads pages of IDs, asks, and reads rows only for what
+is due. `in_database` has the source's own server leave out what stands in the tracking table, where it can see that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from petl.util.base import Table
+
+from engine.context import RunContext
+from engine.db.connect import Connection
+from engine.db.sql import TrackedIn
+from engine.errors import EntityError
+from engine.identity import InvalidID, canonical_key
+from engine.ledger.known import Known, Lookup
+from engine.model import Entity, Exclusion
+from engine.stages import source
+from engine.stages.counts import Counts
+from engine.stages.source import Key, Reader
+
+_AT_ONCE = 500
+"""Keys in one statement: SQL Server takes 2,100 parameters."""
+_WORTH = 4
+"""Where more than one row in four is due, the whole page is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """The rows that may be due, as a petl table, and how the others are left out."""
+
+    rows: Table
+    how: Exclusion
+
+
+def pages(
+    connection: Connection, entity: Entity, run: RunContext, lookup: Lookup, visible: str | None, counts: Counts
+) -> Narrowed:
+    """The rows of an entity that may be due; those left out are counted. `visible` is the tracking table as the source sees it.
+
+    Raises `EntityError` where the spec asks for a way that is not open.
+    """
+    reader = Reader(connection, entity, run)
+    how = choose(entity, reader, lookup, visible)
+    if how == "in_database":
+        assert visible is not None, "chosen only where it is"  # noqa: S101
+        reader = replace(reader, tracking=TrackedIn(visible, entity.name, _is_guid(entity)))
+        return Narrowed(_Untracked(reader, counts), how)
+    if how == "ids_first":
+        return Narrowed(_IdsFirst(reader, lookup, counts), how)
+    return Narrowed(source.pages(connection, entity, run), how)
+
+
+def choose(entity: Entity, reader: Reader, lookup: Lookup, visible: str | None) -> Exclusion:
+    """The way that the spec asks for, or the cheapest that is open. Raises `EntityError`."""
+    obstacles = _obstacles(entity, reader, lookup, visible)
+    if entity.exclude is not None:
+        if entity.exclude in obstacles:
+            raise EntityError(
+                f"entity {entity.name!r}: `exclude: {entity.exclude}` cannot be: {obstacles[entity.exclude]}"
+            )
+        return entity.exclude
+    if "in_database" not in obstacles:
+        return "in_database"
+    # With nothing tracked every row is due, and asking for the IDs first would only cost.
+    return "ids_first" if lookup.any_tracked and "ids_first" not in obstacles else "lookup"
+
+
+def _obstacles(entity: Entity, reader: Reader, lookup: Lookup, visible: str | None) -> dict[str, str]:
+    """Why a way is not open."""
+    if entity.resend == "changed":
+        why = "`resend: changed` compares every record's content, so that every row is read"
+        return {"in_database": why, "ids_first": why}
+    if reader.own_paging:
+        why = "its SQL pages itself, so that the engine cannot wrap it"
+        return {"in_database": why, "ids_first": why}
+    if len(entity.id) > 1:
+        return {"in_database": "its ID has several columns, which stand in the tracking table as one text"}
+    if visible is None:
+        return {"in_database": "the source does not see the tracking table; say `ledger.visible_as` if it does"}
+    if lookup.upper_case:
+        return {"in_database": "the tracking table holds IDs of this entity in upper case"}
+    return {}
+
+
+def _is_guid(entity: Entity) -> bool:
+    """True when the ID is sent as a GUID, untouched: only then may its case be ignored."""
+    return not entity.transform and any(
+        field.name.casefold() == entity.id[0].casefold() and field.type == "guid" for field in entity.fields or ()
+    )
+
+
+class _Untracked(Table):  # type: ignore[misc]  # petl has no types
+    """The rows that the source's server does not see in the tracking table."""
+
+    def __init__(self, reader: Reader, counts: Counts) -> None:
+        self._reader, self._counts = reader, counts
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        returned = -1  # the header is none of them
+        for row in self._reader.rows():
+            returned += 1
+            yield row
+        if not self._reader.run.cancelled.is_set():
+            left_out = max(0, self._reader.total() - returned)
+            self._counts.read += left_out
+            self._counts.excluded += left_out
+
+
+class _IdsFirst(Table):  # type: ignore[misc]  # petl has no types
+    """Pages of IDs, and the rows of those that may be due."""
+
+    def __init__(self, reader: Reader, lookup: Callable[[Sequence[str]], Known], counts: Counts) -> None:
+        self._reader, self._lookup, self._counts = reader, lookup, counts
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        reader, size = self._reader, self._reader.entity.page_size
+        reported = reader.columns()
+        names, positions = reader.key(reported)
+        yield reader.spelled(reported)
+        seen: Counter[Key] = Counter()
+        after: Key | None = None
+        while not reader.run.cancelled.is_set():
+            keys = [tuple(row) for row in reader.read(replace(reader.request(names, after, size), keys=True)).rows]
+            if not keys:
+                return
+            rows = self._rows(keys, names, positions) if after is None or keys[0] != after else None
+            if rows is None:
+                page = reader.page(names, after)
+                full = len(page.rows) >= size
+                last = reader.last_key(page.rows, positions) if page.rows else ()
+                if after is not None:
+                    reader.drop_known(page.rows, positions, after)
+                yield from source.unseen(page.rows, positions, seen)
+            else:
+                full, last = len(keys) >= size, keys[-1]
+                yield from rows
+            if not full:
+                return
+            after = last
+
+    def _rows(self, keys: list[Key], names: tuple[str, ...], positions: tuple[int, ...]) -> list[Any] | None:
+        """The rows of the keys that may be due; None where the whole page is to be read instead."""
+        try:
+            ids = [canonical_key(key) for key in keys]
+        except InvalidID:
+            return None
+        known = self._lookup(ids)
+        wanted = {id_: key for id_, key in zip(ids, keys, strict=True) if known.rests(id_) is None}
+        if len(wanted) * _WORTH > len(keys):
+            return None
+        found = [row for part in _parts(list(wanted.items())) for row in self._find(dict(part), names, positions)]
+        if len(found) < len(wanted):
+            return None  # the driver gives a key in a form that the database does not find again
+        for id_ in ids:
+            how = known.rests(id_)
+            if how is not None:
+                self._counts.read += 1
+                setattr(self._counts, how, getattr(self._counts, how) + 1)
+        return found
+
+    def _find(self, wanted: dict[str, Key], names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[Any]:
+        reader = self._reader
+        request = replace(reader.request(names, None, len(wanted)), find=tuple(wanted.values()))
+        for row in reader.read(request).rows:
+            # A database that ignores case finds more than it was asked for.
+            if source.canonical(row, positions) in wanted:
+                yield row
+
+
+def _parts(items: list[Any]) -> Iterator[list[Any]]:
+    for at in range(0, len(items), _AT_ONCE):
+        yield items[at : at + _AT_ONCE]
