@@ -55,19 +55,19 @@ def set_apart(
     _insert(db, names, pipeline, run, new, state, outcome.reason)
 
 
-def settle(db: Connection, names: dict[str, str], outcome: Outcome, state: str) -> bool:
-    """Move a batch from `in_flight` to its next state; False when it is not in flight any more.
+def settle(db: Connection, names: dict[str, str], run: str, outcome: Outcome, state: str) -> bool:
+    """Move a batch from `in_flight` to its next state; False when it is not in flight for this run any more.
 
     The bytes stay only while they may be needed again.
     """
-    values = {"attempts": outcome.attempts, "status": outcome.status, "reason": outcome.reason}
+    values = {"run": run, "attempts": outcome.attempts, "status": outcome.status, "reason": outcome.reason}
     return _move(db, names, outcome.batch.id, "in_flight", state, keep=state in ("in_doubt", "held"), **values)
 
 
 def decide(db: Connection, names: dict[str, str], batch: str, expected: str, state: str, reason: str) -> bool:
     """Move a batch without a call; False when it is not in the expected state any more."""
     keep = state in ("in_doubt", "held")
-    return _move(db, names, batch, expected, state, keep=keep, attempts=0, status=None, reason=reason)
+    return _move(db, names, batch, expected, state, keep=keep, run=None, attempts=0, status=None, reason=reason)
 
 
 def resend(db: Connection, names: dict[str, str], batch: str, run: str) -> bool:

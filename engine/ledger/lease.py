@@ -65,8 +65,16 @@ class Lease:
             self._renewed = float("-inf")
             return False
         self._renewed = before
-        failpoint.reached("lease renewed")
         return True
+
+    def holds(self, db: Connection, names: dict[str, str]) -> bool:
+        """Inside a transaction: True while it is ours, and until the transaction ends nobody else can take it."""
+        values = {"pipeline": self.pipeline, "run": self.run, "token": self.token}
+        if db.run("ledger/lease_check.sql.j2", **names, **values).rows:
+            failpoint.reached("lease held")
+            return True
+        self._renewed = float("-inf")
+        return False
 
     def free(self, db: Connection, names: dict[str, str]) -> None:
         """Give it back; the row stays, so that tokens only ever grow."""

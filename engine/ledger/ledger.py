@@ -104,7 +104,7 @@ class Ledger(History):
         failpoint.reached("settle")
         self._accept(outcome)
         self._refuse(outcome)
-        if not journal.settle(self.db, self.names, outcome, state):
+        if not journal.settle(self.db, self.names, self.run, outcome, state):
             raise LedgerError(f"the batch {outcome.batch.id} is not in flight any more: somebody else has settled it")
         if outcome.answered and outcome.in_doubt:
             apart = Batch(str(uuid.uuid4()), outcome.batch.entity, str(uuid.uuid4()), outcome.in_doubt, b"")
@@ -222,7 +222,7 @@ class Ledger(History):
 
     def _fence(self) -> None:
         """Inside a transaction: go on only while the lease is ours."""
-        if self.lease and not self.lease.renew(self.db, self.names):
+        if self.lease and not self.lease.holds(self.db, self.names):
             raise LedgerError("the lease of this run is lost: another run has taken it, or it was broken")
 
     # The run itself
