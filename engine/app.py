@@ -1,4 +1,4 @@
-"""The composition root: the only place that builds connections, sessions and ledgers, and closes them."""
+"""One run from the outside: the lease, the entities, the report; and the signals that end it."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Any
 
+from engine import compose
 from engine.context import RunContext
-from engine.db import connect, strings
-from engine.db.connect import Connection
-from engine.endpoint.session import Caller
-from engine.errors import ConnectionFailed, LeaseHeld, LedgerError, Problem, SpecError
-from engine.ledger.acts import Acts
-from engine.ledger.due import Due
-from engine.ledger.history import History
+from engine.errors import LeaseHeld, LedgerError, Problem, SpecError
 from engine.ledger.ledger import Ledger
-from engine.ledger.rejects import Policy
 from engine.model import Entity, Pipeline
-from engine.observe.observer import Careful, Observer
-from engine.settlement import EntityReport, Tools
+from engine.observe.observer import Observer
+from engine.settlement import EntityReport
 from engine.spec.check import did_you_mean
 from engine.spec.load import Loaded
 from engine.spec.secrets import Secrets
-from engine.stages.pace import Pace
+from engine.spread import Crew
 from engine.sync import sync
 
 
@@ -67,46 +60,6 @@ class RunReport:
         }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Connections:
-    """Opens each alias when it is first asked for and closes them all."""
-
-    pipeline: Pipeline
-    _stack: ExitStack
-    _opened: dict[str, Connection] = field(default_factory=dict)
-
-    def source(self, alias: str) -> Connection:
-        """The source connection of an alias. Raises `ConnectionFailed`."""
-        if alias not in self._opened:
-            opened = connect.open_source(alias, self.pipeline.connections[alias], self.pipeline.root)
-            self._stack.callback(opened.close)
-            self._opened[alias] = opened
-        return self._opened[alias]
-
-    def another_ledger(self) -> Connection:
-        """One more connection to the ledger; who asks for it closes it. Raises `ConnectionFailed`."""
-        pipeline = self.pipeline
-        alias = pipeline.ledger.connection
-        return connect.open_ledger(alias, pipeline.connections[alias], pipeline.root, create=True)
-
-    def ledger(self, *, create: bool) -> Connection:
-        """The ledger's connection. Raises `LedgerError`."""
-        alias = self.pipeline.ledger.connection
-        try:
-            opened = connect.open_ledger(alias, self.pipeline.connections[alias], self.pipeline.root, create=create)
-        except ConnectionFailed as failure:
-            raise LedgerError(f"the ledger cannot be opened: {failure}") from failure.__cause__
-        self._stack.callback(opened.close)
-        return opened
-
-
-@contextmanager
-def connections(pipeline: Pipeline) -> Iterator[Connections]:
-    """The connections of a pipeline, closed at the end."""
-    with ExitStack() as stack:
-        yield Connections(pipeline, stack)
-
-
 def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Entity, ...]:
     """The entities to run, in the spec's order. Raises `SpecError` for a name that is not one."""
     known = {entity.name for entity in pipeline.entities}
@@ -121,75 +74,6 @@ def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Entity, ...]:
     return tuple(entity for entity in pipeline.entities if not names or entity.name in names)
 
 
-def open_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Ledger:
-    """The ledger of one run, its tables made where they are absent."""
-    pipeline = opened.pipeline
-    ledger = Ledger(
-        opened.ledger(create=True),
-        pipeline.ledger,
-        pipeline.name,
-        run.id,
-        secrets.mask,
-        policies={
-            entity.name: Policy(entity.reject_delay, entity.reject_after, entity.resend == "changed")
-            for entity in pipeline.entities
-        },
-        reopen=opened.another_ledger,
-    )
-    ledger.prepare()
-    return ledger
-
-
-def open_acts(opened: Connections, secrets: Secrets) -> Acts:
-    """The ledger for what a person does, its tables made where they are absent."""
-    pipeline = opened.pipeline
-    acts = Acts(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
-    acts.prepare()
-    return acts
-
-
-def open_due(opened: Connections, secrets: Secrets) -> Due:
-    """The ledger's due times, their table made where it is absent."""
-    pipeline = opened.pipeline
-    due = Due(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
-    due.prepare()
-    return due
-
-
-def open_history(opened: Connections, secrets: Secrets) -> History | None:
-    """The ledger for reading, never written; None where it is a SQLite file that does not exist yet."""
-    pipeline = opened.pipeline
-    if not ledger_exists(pipeline):
-        return None
-    ledger = opened.ledger(create=False)
-    return History(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
-
-
-def visible(pipeline: Pipeline, entity: Entity) -> str | None:
-    """The tracking table as the source of an entity names it; None where the source does not see it."""
-    ledger = pipeline.ledger
-    if ledger.visible_as:
-        return f"{ledger.visible_as}.{ledger.tracking_table.rpartition('.')[2]}"
-    connections = pipeline.connections
-    return ledger.tracking_table if connections[entity.connection] == connections[ledger.connection] else None
-
-
-def audit(opened: Connections, secrets: Secrets, verb: str) -> None:
-    """An audit row of somebody's look at the ledger, where there is one. Raises `LedgerError`."""
-    pipeline = opened.pipeline
-    if ledger_exists(pipeline):
-        ledger = opened.ledger(create=True)
-        acts = Acts(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
-        if acts.in_use():
-            acts.act(verb, pipeline.name, {})
-
-
-def ledger_exists(pipeline: Pipeline) -> bool:
-    """False where the ledger is a SQLite file that no run has made yet."""
-    text = pipeline.connections[pipeline.ledger.connection]
-    return not text.startswith(strings.SQLITE) or connect.sqlite_file(text, pipeline.root).exists()
-
-
 def run_pipeline(
     loaded: Loaded,
     observer: Observer,
@@ -197,8 +81,12 @@ def run_pipeline(
     names: Sequence[str] = (),
     limit: int | None = None,
     cancelled: threading.Event | None = None,
+    crew: Crew | None = None,
 ) -> RunReport:
-    """Run a pipeline once. Raises `SpecError` only; everything else is in the report, without secrets."""
+    """Run a pipeline once; with a `crew` its entities are cut into parts for other processes.
+
+    Raises `SpecError` only; everything else is in the report, without secrets.
+    """
     pipeline = loaded.pipeline
     assert pipeline is not None, "load() gives a pipeline or raises"  # noqa: S101
     entities = chosen(pipeline, names)
@@ -207,10 +95,11 @@ def run_pipeline(
     began = time.monotonic()
     mask = loaded.secrets.mask
     try:
-        with connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
+        with compose.connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
             run.last_success = ledger.last_success()
             ledger.started()
-            report.entities = _run_entities(loaded, entities, opened, ledger, run, observer, limit)
+            with compose.tools(loaded, opened, ledger, run, observer) as tools:
+                report.entities = sync(entities, tools, limit, crew)
             report.status = _status(report.entities, run)
             report.seconds = time.monotonic() - began
             for entity in report.entities:
@@ -230,9 +119,9 @@ def run_pipeline(
 
 
 @contextmanager
-def _held_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Iterator[Ledger]:
+def _held_ledger(opened: compose.Connections, run: RunContext, secrets: Secrets) -> Iterator[Ledger]:
     """The ledger with the pipeline's lease, kept by a heartbeat, given back at the end. Raises `LeaseHeld`."""
-    ledger = open_ledger(opened, run, secrets)
+    ledger = compose.open_ledger(opened, run, secrets)
     ledger.acquire(opened.pipeline.lease_expires)
     try:
         with ledger.heartbeat(opened.another_ledger):
@@ -242,38 +131,6 @@ def _held_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Iter
             ledger.release()
         finally:
             ledger.db.close()
-
-
-def _run_entities(
-    loaded: Loaded,
-    entities: tuple[Entity, ...],
-    opened: Connections,
-    ledger: Ledger,
-    run: RunContext,
-    observer: Observer,
-    limit: int | None,
-) -> list[EntityReport]:
-    api = opened.pipeline.api
-    assert ledger.lease is not None, "the run holds it"  # noqa: S101
-    caller = Caller(api, loaded.secrets.add)
-    try:
-        with ThreadPoolExecutor(api.in_flight, thread_name_prefix="post") as pool:
-            tools = Tools(
-                run,
-                ledger,
-                caller,
-                api,
-                opened.source,
-                pool,
-                Careful(observer),
-                loaded.secrets.mask,
-                ledger.lease.valid,
-                Pace(api.pause, run.sleep),
-                lambda entity: visible(opened.pipeline, entity),
-            )
-            return sync(entities, tools, limit)
-    finally:
-        caller.close()
 
 
 def _status(entities: list[EntityReport], run: RunContext) -> str:

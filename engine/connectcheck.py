@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine import app
+from engine import compose
 from engine.context import RunContext
 from engine.errors import ConnectionFailed, EntityError, LedgerError, Problem, SourceError
 from engine.ledger.known import Known
@@ -27,7 +27,7 @@ def check_connections(loaded: Loaded) -> Checked:
     pipeline = loaded.pipeline
     assert pipeline is not None  # noqa: S101 - the caller has one
     found = Checked()
-    with app.connections(pipeline) as opened:
+    with compose.connections(pipeline) as opened:
         for index, entity in enumerate(pipeline.entities):
             try:
                 _check_entity(loaded, found, opened, index, entity)
@@ -37,7 +37,7 @@ def check_connections(loaded: Loaded) -> Checked:
             except EntityError as failure:
                 found.problems.append(loaded.document.problem(("entities", index, "fields"), str(failure)))
         try:
-            ledger = app.open_history(opened, loaded.secrets)
+            ledger = compose.open_history(opened, loaded.secrets)
             if ledger:
                 ledger.standings()
             else:
@@ -49,7 +49,7 @@ def check_connections(loaded: Loaded) -> Checked:
     return found
 
 
-def _check_entity(loaded: Loaded, found: Checked, opened: app.Connections, index: int, entity: Entity) -> None:
+def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, index: int, entity: Entity) -> None:
     place: Place = ("entities", index)
     run = RunContext.start()
     connection = opened.source(entity.connection)

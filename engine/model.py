@@ -69,6 +69,7 @@ class Entity:
     resend: Literal["once", "changed"] = "once"
     max_bytes: int | None = None
     exclude: Exclusion | None = None
+    partitions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

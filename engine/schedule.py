@@ -17,7 +17,7 @@ from typing import Any
 import schedule
 from cronsim import CronSim
 
-from engine import app
+from engine import app, compose
 from engine.errors import Problem, SpecError, SyncLedgerError
 from engine.model import Pipeline, Schedule
 from engine.observe import masks
@@ -204,8 +204,8 @@ class Memory:
     def _due(self, entry: Entry, work: Callable[[Any], Any]) -> Any:
         loaded = self._loaded[entry.spec]
         assert loaded.pipeline is not None  # noqa: S101 - load() gives one
-        with app.connections(loaded.pipeline) as opened:
-            return work(app.open_due(opened, loaded.secrets))
+        with compose.connections(loaded.pipeline) as opened:
+            return work(compose.open_due(opened, loaded.secrets))
 
 
 def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:

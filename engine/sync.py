@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 
+from engine import spread
 from engine.errors import ConnectionFailed, EntityError, LedgerError, SourceError
 from engine.model import Entity
 from engine.settlement import Adopted, EntityReport, Refused, Settlement, Tools
+from engine.spread import Crew
 from engine.stages import chunk, exclude, narrow, shape
 from engine.stages.isolate import Isolation
 from engine.stages.post import Delivery
+from engine.stages.source import WHOLE, Span
 from engine.stages.window import Window
 
 
-def sync(entities: tuple[Entity, ...], tools: Tools, limit: int | None = None) -> list[EntityReport]:
+def sync(
+    entities: tuple[Entity, ...], tools: Tools, limit: int | None = None, crew: Crew | None = None
+) -> list[EntityReport]:
     """Deliver every due record of the entities, in order. One failing entity never stops the rest.
 
     Nothing is sent that could not be tracked: after a failure of the ledger each entity asks first whether it is sound again.
@@ -30,7 +35,7 @@ def sync(entities: tuple[Entity, ...], tools: Tools, limit: int | None = None) -
         tools.observer.entity_started(entity.name)
         began = time.monotonic()
         try:
-            _sync_entity(entity, tools, report, limit)
+            _sync_entity(entity, tools, report, limit, crew)
         except (SourceError, ConnectionFailed, LedgerError) as failure:
             report.error, report.gravity = str(failure), "database"
         except EntityError as failure:
@@ -48,19 +53,42 @@ def _ledger_is_sound(tools: Tools, report: EntityReport) -> bool:
     return report.error is None
 
 
-def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int | None) -> None:
+def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int | None, crew: Crew | None) -> None:
+    work = _Work(entity, tools, report)
+    if work.settlement.parked():
+        return
+    _settle_open(work)
+    parts = spread.parts(entity, tools, crew) if crew else []
+    if crew and len(parts) > 1:
+        spread.spread(parts, tools, report, crew, lambda: _settle_open(work))
+    else:
+        deliver(entity, tools, report, limit=limit)
+
+
+class _Work:
+    """What the batches of one entity go through."""
+
+    def __init__(self, entity: Entity, tools: Tools, report: EntityReport) -> None:
+        endpoint = tools.endpoint(entity)
+        self.entity, self.tools, self.isolation = entity, tools, Isolation(entity)
+        self.settlement = Settlement(tools, report, endpoint, self.isolation)
+        delivery = Delivery(
+            entity, tools.api, tools.caller, tools.run, endpoint.closed, tools.mask, tools.may_send, tools.pace
+        )
+        self.window = Window(tools.pool, tools.api.in_flight, delivery.deliver, self.settlement.log)
+
+
+def deliver(
+    entity: Entity, tools: Tools, report: EntityReport, *, limit: int | None = None, span: Span = WHOLE
+) -> None:
+    """Read what is due of an entity, or of a range of its keys, and deliver it, batch by batch."""
     run, ledger, counts = tools.run, tools.ledger, report.counts
-    endpoint, isolation = tools.endpoint(entity), Isolation(entity)
-    settlement = Settlement(tools, report, endpoint, isolation)
-    delivery = Delivery(entity, tools.api, tools.caller, run, endpoint.closed, tools.mask, tools.may_send, tools.pace)
-    window = Window(tools.pool, tools.api.in_flight, delivery.deliver, settlement.log)
+    work = _Work(entity, tools, report)
+    window, isolation, settlement = work.window, work.isolation, work.settlement
     refused, adopted = Refused(report, ledger), Adopted(entity, ledger)
 
-    if settlement.parked():
-        return
-    _settle_open(entity, tools, settlement, window)
     lookup = ledger.lookup(entity.name, changed=entity.resend == "changed")
-    source = narrow.pages(tools.connect(entity.connection), entity, run, lookup, tools.visible(entity), counts)
+    source = narrow.pages(tools.connect(entity.connection), entity, run, lookup, tools.visible(entity), counts, span)
     due = exclude.tracked(
         source.rows,
         entity.id,
@@ -92,15 +120,16 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
             adopted.flush()
 
 
-def _settle_open(entity: Entity, tools: Tools, settlement: Settlement, window: Window) -> None:
+def _settle_open(work: _Work) -> None:
     """First of all: batches that an earlier run left in doubt are sent again, the same bytes under the same key."""
-    for batch in tools.ledger.unsettled(entity.name, tools.api):
+    tools, window = work.tools, work.window
+    for batch in tools.ledger.unsettled(work.entity.name, tools.api):
         if tools.run.cancelled.is_set():
             return
         window.submit(batch)
         while window.busy:
             for outcome in window.drain():
-                settlement.left_open(outcome)
+                work.settlement.left_open(outcome)
 
 
 def _settle_next(window: Window, settlement: Settlement) -> bool:

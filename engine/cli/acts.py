@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from engine import app
+from engine import compose
 from engine.cli import common
 from engine.context import RunContext
 from engine.endpoint.session import Caller
@@ -58,8 +58,8 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
         click.confirm(f"Track all records of {entity} as delivered? They will never be sent", abort=True, err=True)
     run, counts = RunContext.start(), Counts()
     skipped: list[Rejection] = []
-    with app.connections(loaded.pipeline) as opened:
-        ledger = app.open_acts(opened, loaded.secrets)
+    with compose.connections(loaded.pipeline) as opened:
+        ledger = compose.open_acts(opened, loaded.secrets)
         pages = source.pages(opened.source(chosen.connection), chosen, run)
         due = exclude.tracked(
             pages,
@@ -103,8 +103,8 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     chosen = common.chosen(loaded.pipeline, [entity], format_)[0]
     wanted = common.canonical_ids(chosen, ids)
-    with app.connections(loaded.pipeline) as opened:
-        ledger = app.open_acts(opened, loaded.secrets)
+    with compose.connections(loaded.pipeline) as opened:
+        ledger = compose.open_acts(opened, loaded.secrets)
         forgotten = ledger.forget(chosen.name, wanted)
     unknown = [id_ for id_ in wanted if id_ not in forgotten]
     if format_ == "json":
@@ -134,8 +134,8 @@ def retry(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
     wanted = common.canonical_ids(chosen, ids) if ids else None
     caller = Caller(loaded.pipeline.api)
     url = caller.url(chosen.endpoint)
-    with app.connections(loaded.pipeline) as opened:
-        offered, lifted = app.open_acts(opened, loaded.secrets).retry(chosen.name, wanted, url)
+    with compose.connections(loaded.pipeline) as opened:
+        offered, lifted = compose.open_acts(opened, loaded.secrets).retry(chosen.name, wanted, url)
     unknown = [id_ for id_ in wanted or [] if id_ not in offered]
     if format_ == "json":
         common.print_json({"entity": entity, "offered": offered, "not_refused": unknown, "endpoint_was_parked": lifted})
@@ -162,8 +162,8 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
-    with app.connections(loaded.pipeline) as opened:
-        ledger = app.open_acts(opened, loaded.secrets)
+    with compose.connections(loaded.pipeline) as opened:
+        ledger = compose.open_acts(opened, loaded.secrets)
         found = ledger.open_batches(batch)
         if not found:
             raise click.UsageError(f"there is no open batch {batch}; `status` lists the open ones")
@@ -191,8 +191,8 @@ def unlock(spec: Path, yes: bool, format_: str) -> int:
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
-    with app.connections(loaded.pipeline) as opened:
-        ledger = app.open_acts(opened, loaded.secrets)
+    with compose.connections(loaded.pipeline) as opened:
+        ledger = compose.open_acts(opened, loaded.secrets)
         holder = ledger.holder()
         if holder and not yes:
             click.confirm(f"Break the lease of {holder}?", abort=True, err=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from engine import app
+from engine import compose
 from engine.cli import common
 from engine.context import RunContext
 from engine.endpoint.session import Caller
@@ -42,13 +42,19 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
     assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     caller = Caller(pipeline.api)
     try:
-        with app.connections(pipeline) as opened:
-            history = app.open_history(opened, loaded.secrets)
+        with compose.connections(pipeline) as opened:
+            history = compose.open_history(opened, loaded.secrets)
             run = RunContext.start()
             plans = []
             for entity in common.chosen(pipeline, entities, format_):
                 made = plan_entity(
-                    entity, opened.source, _lookup(history, entity), app.visible(pipeline, entity), run, caller, preview
+                    entity,
+                    opened.source,
+                    _lookup(history, entity),
+                    compose.visible(pipeline, entity),
+                    run,
+                    caller,
+                    preview,
                 )
                 made.park = history.parked(caller.url(entity.endpoint)) if history else None
                 plans.append(made)

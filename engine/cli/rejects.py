@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from engine import app
+from engine import compose
 from engine.cli import common
 from engine.ledger.rejects import Reject
 
@@ -51,8 +51,8 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
     loaded = common.load_spec(spec, asked)
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     names = [entity.name for entity in common.chosen(loaded.pipeline, entities, asked)]
-    with app.connections(loaded.pipeline) as opened:
-        history = app.open_history(opened, loaded.secrets)
+    with compose.connections(loaded.pipeline) as opened:
+        history = compose.open_history(opened, loaded.secrets)
         found = [reject for name in names for reject in (history.rejects(name) if history else [])]
     shown = [reject for reject in found if state in (None, reject.state)]
     documents = [reject.as_json() for reject in shown]

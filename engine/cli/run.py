@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from engine.cli import common
 from engine.errors import SpecError
 from engine.observe.masks import masked
 from engine.observe.progress import Lines, Live
+from engine.spread import Crew
 from engine.stages.counts import Counts
 
 EPILOG = """\b
@@ -22,6 +24,7 @@ Examples:
   python -m engine run pipelines/sync.yaml
   python -m engine run pipelines/sync.yaml --entity Users --limit 10
   python -m engine run pipelines/sync.yaml --format json --quiet
+  python -m engine run pipelines/sync.yaml --workers 4
 """
 
 
@@ -29,10 +32,29 @@ Examples:
 @common.spec_argument
 @click.option("--entity", "entities", multiple=True, metavar="NAME", help="Only this entity; may be repeated.")
 @click.option("--limit", type=click.IntRange(min=1), help="Due records per entity at most.")
+@click.option(
+    "--workers", type=click.IntRange(min=1, max=1000), metavar="N", help="Share each entity among N processes."
+)
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Share each entity among the workers of a Dask cluster: tcp://host:8786."
+)
 @common.format_option
 @common.log_options
-def run(spec: Path, entities: tuple[str, ...], limit: int | None, format_: str, log_format: str, quiet: bool) -> int:
+def run(
+    spec: Path,
+    entities: tuple[str, ...],
+    limit: int | None,
+    workers: int | None,
+    cluster: str | None,
+    format_: str,
+    log_format: str,
+    quiet: bool,
+) -> int:
     """Send every record of SPEC that was not delivered before, entity by entity."""
+    if limit and (workers or cluster):
+        raise click.UsageError("--limit counts in one process; leave out --workers and --cluster")
+    if workers and cluster:
+        raise click.UsageError("give --workers or --cluster, not both")
     common.log_setup(log_format, quiet=quiet)
     loaded = common.load_spec(spec, format_)
     live = sys.stderr.isatty() and not quiet and log_format == "text"
@@ -41,7 +63,8 @@ def run(spec: Path, entities: tuple[str, ...], limit: int | None, format_: str, 
         Live(common.console(stderr=True)) if live else Lines() as observer,
     ):
         try:
-            report = app.run_pipeline(loaded, observer, names=entities, limit=limit, cancelled=cancelled)
+            with _crew(spec, workers, cluster) as crew:
+                report = app.run_pipeline(loaded, observer, names=entities, limit=limit, cancelled=cancelled, crew=crew)
         except SpecError as failure:
             common.leave_with_problems(failure, format_)
         except Exception as bug:
@@ -54,6 +77,19 @@ def run(spec: Path, entities: tuple[str, ...], limit: int | None, format_: str, 
     else:
         show(report)
     return report.exit_code
+
+
+@contextmanager
+def _crew(spec: Path, workers: int | None, cluster: str | None) -> Iterator[Crew | None]:
+    """Those who share the work; None where this process does it alone."""
+    if not cluster and (workers or 1) == 1:
+        yield None
+        return
+    # Imported only here: a run that nobody shares starts without them.
+    from engine import crew as crews  # noqa: PLC0415
+
+    with crews.cluster(spec, cluster) if cluster else crews.local(spec, workers or 1) as made:
+        yield made
 
 
 def show(report: RunReport) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from engine import app
+from engine import compose
 from engine.cli import common
 from engine.endpoint.session import Caller
 from engine.errors import LedgerError
@@ -36,8 +36,8 @@ def status(spec: Path, limit: int, format_: str) -> int:
     loaded = common.load_spec(spec, format_)
     pipeline = loaded.pipeline
     assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
-    with app.connections(pipeline) as opened:
-        ledger = app.open_history(opened, loaded.secrets)
+    with compose.connections(pipeline) as opened:
+        ledger = compose.open_history(opened, loaded.secrets)
         runs = ledger.runs(limit) if ledger else []
         standings = ledger.standings() if ledger else {}
         left = ledger.open_batches() if ledger else []
@@ -67,10 +67,10 @@ def status(spec: Path, limit: int, format_: str) -> int:
     return 0
 
 
-def _audit(opened: app.Connections, secrets: Secrets) -> None:
+def _audit(opened: compose.Connections, secrets: Secrets) -> None:
     """Who looked, when. A ledger that this person may only read is no reason to show nothing."""
     try:
-        app.audit(opened, secrets, "Status")
+        compose.audit(opened, secrets, "Status")
     except LedgerError as failure:
         click.echo(f"note: this look has no audit row: {secrets.mask(str(failure))}", err=True)
 

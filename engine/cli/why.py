@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from engine import app
+from engine import compose
 from engine import why as questions
 from engine.cli import common
 from engine.endpoint.session import Caller
@@ -52,8 +52,8 @@ def why(spec: Path, entity: str, id_: str, format_: str) -> int:
     assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     chosen = common.chosen(pipeline, [entity], format_)[0]
     wanted = common.canonical_ids(chosen, [id_])[0]
-    with app.connections(pipeline) as opened:
-        history = app.open_history(opened, loaded.secrets)
+    with compose.connections(pipeline) as opened:
+        history = compose.open_history(opened, loaded.secrets)
         answer = questions.ask(chosen, wanted, opened.source, history, Caller(pipeline.api).url(chosen.endpoint))
     if format_ == "json":
         common.print_json(_masked(answer.as_json()))

@@ -92,6 +92,14 @@ class TrackedIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """After each `step` of the `rows` there are, a range ends."""
+
+    step: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class PageRequest:
     """Which page: what the templates of an entity are rendered with."""
 
@@ -110,6 +118,11 @@ class PageRequest:
     tracking: TrackedIn | None = None
     """Where the source database itself sees what was delivered; such rows are left out."""
 
+    upto: tuple[Any, ...] = ()
+    """The last key of the range that is read; empty for no bound."""
+    cut: Cut | None = None
+    """The keys at which the rows are cut into ranges, instead of a page."""
+
     def context(self, dialect: str) -> dict[str, Any]:
         """The template variables of this request."""
         values = self.after
@@ -125,6 +138,8 @@ class PageRequest:
             "keys": self.keys,
             "total": self.total,
             "tracking": self.tracking,
+            "upto": self.upto,
+            "cut": self.cut,
             "key": [KeyColumn(name, values[index] if values else None) for index, name in enumerate(self.names)],
         }
 

@@ -225,6 +225,35 @@ class Ledger(History):
         if self.lease and not self.lease.holds(self.db, self.names):
             raise LedgerError("the lease of this run is lost: another run has taken it, or it was broken")
 
+    def share(self, token: int, seconds: float) -> None:
+        """Work under the lease that another process of this run holds. Raises `LedgerError` when it is lost."""
+        self.lease = Lease(self.pipeline, self.run, token, seconds)
+        self.check()
+
+    # Parts of a run
+
+    def stop(self) -> None:
+        """Tell the workers of this run to end."""
+        self._durably(lambda _again: self.statement("run_stop", run=self.run))
+
+    def stopping(self) -> bool:
+        """True when the run was told to end."""
+        with self.guard("cannot be read"):
+            rows = self.statement("run_status", run=self.run).rows
+        return not rows or rows[0][0] != "running"
+
+    def part(self, entity: str, part: int, worker: str, counts: str) -> None:
+        """How far a worker is with a part; `counts` is JSON."""
+        values = {"run": self.run, "entity": entity, "part": part, "worker": worker[:255], "counts": counts}
+        with self.guard("cannot be written"):
+            if self.statement("part_again", **values).rowcount < 1:
+                self.statement("part", **values)
+
+    def part_counts(self, entity: str) -> list[str]:
+        """How far the parts of an entity are, as JSON."""
+        with self.guard("cannot be read"):
+            return [row[0] for row in self.statement("parts", run=self.run, entity=entity).rows]
+
     # The run itself
 
     def started(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from engine.db.connect import Connection
@@ -45,6 +45,7 @@ class Tables:
     lease: Table
     park: Table
     content: Table
+    part: Table
 
     @classmethod
     def of(cls, spec: LedgerSpec) -> Tables:
@@ -63,6 +64,7 @@ class Tables:
             _table(f"{prefix}TB_R_SYNC_LEASE", _LEASE_COLUMNS, "create_lease"),
             _table(f"{prefix}TB_R_SYNC_PARK", "Endpoint Until Reason", "create_park"),
             _table(f"{prefix}TB_R_SYNC_CONTENT", _CONTENT_COLUMNS, "create_content"),
+            _table(f"{prefix}TB_R_SYNC_PART", "RunId EntityType Part Worker Counts UpdatedOn", "create_part"),
         )
 
     def names(self) -> dict[str, str]:
@@ -77,13 +79,12 @@ class Tables:
             "lease_table": self.lease.name,
             "park_table": self.park.name,
             "content_table": self.content.name,
+            "part_table": self.part.name,
         }
 
     def all(self) -> tuple[Table, ...]:
         """Every table."""
-        return (
-            self.tracking, self.log, self.reject, self.run, self.schedule, self.batch, self.lease, self.park, self.content,
-        )  # fmt: skip
+        return tuple(getattr(self, table.name) for table in fields(self))
 
 
 def _table(name: str, columns: str, *statements: str) -> Table:

@@ -36,6 +36,19 @@ class Observer(Protocol):
         """An entity is over."""
 
 
+class Silent:
+    """Hears everything and says nothing."""
+
+    def entity_started(self, name: str) -> None:
+        """Nothing."""
+
+    def progress(self, name: str, counts: Progress) -> None:
+        """Nothing."""
+
+    def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
+        """Nothing."""
+
+
 class Careful:
     """Passes everything on; a failing observer is reported once and then left out, and the run goes on."""
 

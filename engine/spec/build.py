@@ -90,6 +90,7 @@ def _entity(data: dict[str, Any]) -> Entity:
         resend=data["resend"],
         max_bytes=data["max_bytes"],
         exclude=data["exclude"],
+        partitions=data["partitions"],
     )
 
 

@@ -22,7 +22,7 @@ from engine.ledger.known import Known, Lookup
 from engine.model import Entity, Exclusion
 from engine.stages import source
 from engine.stages.counts import Counts
-from engine.stages.source import Key, Reader
+from engine.stages.source import WHOLE, Key, Reader, Span
 
 _AT_ONCE = 500
 """Keys in one statement: SQL Server takes 2,100 parameters."""
@@ -39,13 +39,19 @@ class Narrowed:
 
 
 def pages(
-    connection: Connection, entity: Entity, run: RunContext, lookup: Lookup, visible: str | None, counts: Counts
+    connection: Connection,
+    entity: Entity,
+    run: RunContext,
+    lookup: Lookup,
+    visible: str | None,
+    counts: Counts,
+    span: Span = WHOLE,
 ) -> Narrowed:
     """The rows of an entity that may be due; those left out are counted. `visible` is the tracking table as the source sees it.
 
     Raises `EntityError` where the spec asks for a way that is not open.
     """
-    reader = Reader(connection, entity, run)
+    reader = Reader(connection, entity, run, span=span)
     how = choose(entity, reader, lookup, visible)
     if how == "in_database":
         assert visible is not None, "chosen only where it is"  # noqa: S101
@@ -53,7 +59,7 @@ def pages(
         return Narrowed(_Untracked(reader, counts), how)
     if how == "ids_first":
         return Narrowed(_IdsFirst(reader, lookup, counts), how)
-    return Narrowed(source.pages(connection, entity, run), how)
+    return Narrowed(source.Pages(reader), how)
 
 
 def choose(entity: Entity, reader: Reader, lookup: Lookup, visible: str | None) -> Exclusion:
@@ -124,7 +130,7 @@ class _IdsFirst(Table):  # type: ignore[misc]  # petl has no types
         names, positions = reader.key(reported)
         yield reader.spelled(reported)
         seen: Counter[Key] = Counter()
-        after: Key | None = None
+        after = reader.span.after
         while not reader.run.cancelled.is_set():
             keys = [tuple(row) for row in reader.read(replace(reader.request(names, after, size), keys=True)).rows]
             if not keys:

@@ -14,7 +14,7 @@ from petl.util.base import Table
 
 from engine.context import RunContext
 from engine.db.connect import Connection, Rows
-from engine.db.sql import PageRequest, RunFacts, Statement, TrackedIn
+from engine.db.sql import Cut, PageRequest, RunFacts, Statement, TrackedIn
 from engine.errors import DatabaseError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
@@ -24,11 +24,22 @@ Key = tuple[Any, ...]
 """The driver's own values of a row's ID columns."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of keys: those after `after`, up to and with `upto`; None is no bound."""
+
+    after: Key | None = None
+    upto: Key | None = None
+
+
+WHOLE = Span()
+
+
 class Pages(Table):  # type: ignore[misc]  # petl has no types
     """A petl table over the pages of an entity: lazy, one page in memory, one pass per iteration."""
 
-    def __init__(self, connection: Connection, entity: Entity, run: RunContext) -> None:
-        self._reader = Reader(connection, entity, run)
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         return self._reader.rows()
@@ -39,7 +50,18 @@ def pages(connection: Connection, entity: Entity, run: RunContext) -> Pages:
 
     Iterating raises `SourceError` when the source cannot be read or its columns do not fit.
     """
-    return Pages(connection, entity, run)
+    return Pages(Reader(connection, entity, run))
+
+
+def cuts(reader: Reader, parts: int) -> list[Key]:
+    """The last keys of all ranges but the last, where the rows are cut into so many ranges of equal size."""
+    names, _ = reader.key(reader.columns())
+    rows = reader.total()
+    step = -(-rows // parts)
+    if step == 0:
+        return []
+    request = replace(reader.request(names, None, 0), cut=Cut(step, rows))
+    return [tuple(row) for row in reader.execute(reader.statement(request)).rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +109,7 @@ class Reader:
     entity: Entity
     run: RunContext
     tracking: TrackedIn | None = None
+    span: Span = WHOLE
 
     @property
     def own_paging(self) -> bool:
@@ -98,7 +121,7 @@ class Reader:
         # SQL that pages itself names its columns itself; asking it for a page of none may not even parse.
         known = () if self.own_paging else self.columns()
         names = self.key(known)[0] if known else self.entity.id
-        page = self.page(names, None)
+        page = self.page(names, self.span.after)
         yield self.spelled(page.columns)
         names, positions = self.key(page.columns)
         seen: Counter[Key] = Counter()
@@ -154,8 +177,9 @@ class Reader:
             )
 
     def total(self) -> int:
-        """Rows in all, delivered or not."""
-        request = replace(self.request(self.entity.id, None, 0), total=True, tracking=None)
+        """Rows in all, or of the range, delivered or not."""
+        names, _ = self.key(self.columns())
+        request = replace(self.request(names, self.span.after, 0), total=True, tracking=None)
         return int(self.execute(self.statement(request)).rows[0][0])
 
     def columns(self) -> tuple[str, ...]:
@@ -188,7 +212,9 @@ class Reader:
         facts = RunFacts(
             self.run.id, self.run.started.replace(tzinfo=None), last.replace(tzinfo=None) if last else None
         )
-        return PageRequest(self.entity.name, facts, limit, names, after, tracking=self.tracking)
+        return PageRequest(
+            self.entity.name, facts, limit, names, after, tracking=self.tracking, upto=self.span.upto or ()
+        )
 
     def statement(self, request: PageRequest) -> Statement:
         """The statement of a request. Raises `SourceError` where the entity's template fails."""

@@ -1,0 +1,162 @@
+"""Puts a pipeline's parts together: connections, ledgers, the tools of a run. With `engine.app` the only place that builds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from engine.context import RunContext
+from engine.db import connect, strings
+from engine.db.connect import Connection
+from engine.endpoint.session import Caller
+from engine.errors import ConnectionFailed, LedgerError
+from engine.ledger.acts import Acts
+from engine.ledger.due import Due
+from engine.ledger.history import History
+from engine.ledger.ledger import Ledger
+from engine.ledger.rejects import Policy
+from engine.model import Entity, Pipeline
+from engine.observe.observer import Careful, Observer
+from engine.settlement import Tools
+from engine.spec.load import Loaded
+from engine.spec.secrets import Secrets
+from engine.stages.pace import Pace
+
+
+@dataclass(slots=True)
+class Connections:
+    """Opens each alias when it is first asked for and closes them all."""
+
+    pipeline: Pipeline
+    _stack: ExitStack
+    _opened: dict[str, Connection] = field(default_factory=dict)
+
+    def source(self, alias: str) -> Connection:
+        """The source connection of an alias. Raises `ConnectionFailed`."""
+        if alias not in self._opened:
+            opened = connect.open_source(alias, self.pipeline.connections[alias], self.pipeline.root)
+            self._stack.callback(opened.close)
+            self._opened[alias] = opened
+        return self._opened[alias]
+
+    def another_ledger(self) -> Connection:
+        """One more connection to the ledger; who asks for it closes it. Raises `ConnectionFailed`."""
+        pipeline = self.pipeline
+        alias = pipeline.ledger.connection
+        return connect.open_ledger(alias, pipeline.connections[alias], pipeline.root, create=True)
+
+    def ledger(self, *, create: bool) -> Connection:
+        """The ledger's connection. Raises `LedgerError`."""
+        alias = self.pipeline.ledger.connection
+        try:
+            opened = connect.open_ledger(alias, self.pipeline.connections[alias], self.pipeline.root, create=create)
+        except ConnectionFailed as failure:
+            raise LedgerError(f"the ledger cannot be opened: {failure}") from failure.__cause__
+        self._stack.callback(opened.close)
+        return opened
+
+
+@contextmanager
+def connections(pipeline: Pipeline) -> Iterator[Connections]:
+    """The connections of a pipeline, closed at the end."""
+    with ExitStack() as stack:
+        yield Connections(pipeline, stack)
+
+
+def open_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Ledger:
+    """The ledger of one run, its tables made where they are absent."""
+    pipeline = opened.pipeline
+    ledger = Ledger(
+        opened.ledger(create=True),
+        pipeline.ledger,
+        pipeline.name,
+        run.id,
+        secrets.mask,
+        policies={
+            entity.name: Policy(entity.reject_delay, entity.reject_after, entity.resend == "changed")
+            for entity in pipeline.entities
+        },
+        reopen=opened.another_ledger,
+    )
+    ledger.prepare()
+    return ledger
+
+
+def open_acts(opened: Connections, secrets: Secrets) -> Acts:
+    """The ledger for what a person does, its tables made where they are absent."""
+    pipeline = opened.pipeline
+    acts = Acts(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    acts.prepare()
+    return acts
+
+
+def open_due(opened: Connections, secrets: Secrets) -> Due:
+    """The ledger's due times, their table made where it is absent."""
+    pipeline = opened.pipeline
+    due = Due(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    due.prepare()
+    return due
+
+
+def open_history(opened: Connections, secrets: Secrets) -> History | None:
+    """The ledger for reading, never written; None where it is a SQLite file that does not exist yet."""
+    pipeline = opened.pipeline
+    if not ledger_exists(pipeline):
+        return None
+    ledger = opened.ledger(create=False)
+    return History(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+
+
+def visible(pipeline: Pipeline, entity: Entity) -> str | None:
+    """The tracking table as the source of an entity names it; None where the source does not see it."""
+    ledger = pipeline.ledger
+    if ledger.visible_as:
+        return f"{ledger.visible_as}.{ledger.tracking_table.rpartition('.')[2]}"
+    connections = pipeline.connections
+    return ledger.tracking_table if connections[entity.connection] == connections[ledger.connection] else None
+
+
+def audit(opened: Connections, secrets: Secrets, verb: str) -> None:
+    """An audit row of somebody's look at the ledger, where there is one. Raises `LedgerError`."""
+    pipeline = opened.pipeline
+    if ledger_exists(pipeline):
+        ledger = opened.ledger(create=True)
+        acts = Acts(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+        if acts.in_use():
+            acts.act(verb, pipeline.name, {})
+
+
+def ledger_exists(pipeline: Pipeline) -> bool:
+    """False where the ledger is a SQLite file that no run has made yet."""
+    text = pipeline.connections[pipeline.ledger.connection]
+    return not text.startswith(strings.SQLITE) or connect.sqlite_file(text, pipeline.root).exists()
+
+
+@contextmanager
+def tools(
+    loaded: Loaded, opened: Connections, ledger: Ledger, run: RunContext, observer: Observer, share: int = 1
+) -> Iterator[Tools]:
+    """What a run works with, closed at the end. `share` is the number of processes that share the API's rate."""
+    pipeline = opened.pipeline
+    api = pipeline.api
+    assert ledger.lease is not None, "the run holds it"  # noqa: S101
+    caller = Caller(api, loaded.secrets.add)
+    try:
+        with ThreadPoolExecutor(api.in_flight, thread_name_prefix="post") as pool:
+            yield Tools(
+                run,
+                ledger,
+                caller,
+                api,
+                opened.source,
+                pool,
+                Careful(observer),
+                loaded.secrets.mask,
+                ledger.lease.valid,
+                Pace(api.pause * share, run.sleep),
+                lambda entity: visible(pipeline, entity),
+            )
+    finally:
+        caller.close()
