@@ -95,11 +95,12 @@ def spread(given: list[Part], tools: Tools, report: EntityReport, crew: Crew, se
     """
     for _ in range(_TRIES):
         dead = _round(given, tools, report, crew)
+        if dead:
+            _LOG.warning("%s: %d workers died; their parts are given out again", report.name, len(dead))
+            crew.renew()
+        _settle_orphans(report, settle_open)
         if not dead:
             return
-        _LOG.warning("%s: %d workers died; their parts are given out again", report.name, len(dead))
-        crew.renew()
-        settle_open()
         given = dead
     raise LedgerError(
         f"entity {report.name!r}: the workers of {len(given)} parts died {_TRIES} times; look at their logs"
@@ -127,6 +128,15 @@ def _round(given: list[Part], tools: Tools, report: EntityReport, crew: Crew) ->
         tools.observer.progress(report.name, _moving(tools, report))
     _add_up(finished, report)
     return [] if tools.run.cancelled.is_set() else dead
+
+
+def _settle_orphans(report: EntityReport, settle_open: Callable[[], None]) -> None:
+    """Settle what dead workers had on the wire; who took over their parts has counted those records as waiting."""
+    before = report.counts.settled
+    settle_open()
+    settled = min(report.counts.settled - before, report.counts.waiting)
+    report.counts.waiting -= settled
+    report.counts.excluded += settled
 
 
 def _why(future: Future[PartResult]) -> object:

@@ -60,7 +60,7 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
     _settle_open(work)
     parts = spread.parts(entity, tools, crew) if crew else []
     if crew and len(parts) > 1:
-        spread.spread(parts, tools, report, crew, lambda: _settle_open(work))
+        spread.spread(parts, tools, report, crew, lambda: _settle_open(work, in_flight=True))
     else:
         deliver(entity, tools, report, limit=limit)
 
@@ -120,10 +120,10 @@ def deliver(
             adopted.flush()
 
 
-def _settle_open(work: _Work) -> None:
-    """First of all: batches that an earlier run left in doubt are sent again, the same bytes under the same key."""
+def _settle_open(work: _Work, *, in_flight: bool = False) -> None:
+    """First of all: batches that an earlier run, or a dead worker, left open are sent again, the same bytes under the same key."""
     tools, window = work.tools, work.window
-    for batch in tools.ledger.unsettled(work.entity.name, tools.api):
+    for batch in tools.ledger.unsettled(work.entity.name, tools.api, in_flight=in_flight):
         if tools.run.cancelled.is_set():
             return
         window.submit(batch)

@@ -132,14 +132,16 @@ class Ledger(History):
             rejects.write(self, batch.entity, outcome.rejected, batch.id, self._policy(batch.entity), _hashes(batch))
             failpoint.reached("rejected")
 
-    def unsettled(self, entity: str, api: Api) -> Iterator[Batch]:
+    def unsettled(self, entity: str, api: Api, *, in_flight: bool = False) -> Iterator[Batch]:
         """The batches that an earlier run left open and that may be sent again, each put in flight as it is given.
+
+        With `in_flight` only those whose sender died before it could say anything of them.
 
         Held instead are those that the spec says to hold, and those whose key is too old to be trusted. Unknown records
         of an answered call are freed: they are offered in a new batch. The caller settles each before it asks for more.
         """
         for left in self.open_batches(entity=entity):
-            if left.state == "held":
+            if left.state == "held" or (in_flight and left.state != "in_flight"):
                 continue
             if api.in_doubt == "hold" and not left.ordered_again:
                 self._decide(left, "held", "may have been processed; waits for a person (`resolve`)")
