@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,3 +107,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
             }
         )
         print(f"{len(skipped)} tests were skipped because this is {_ABSENT}{'; '.join(reasons)}")
+
+
+def fill(text: str, *statements: str) -> None:
+    """Run statements on a database, SQLite or over ODBC."""
+    if text.startswith("sqlite:///"):
+        with sqlite3.connect(text.removeprefix("sqlite:///")) as connection:
+            for statement in statements:
+                connection.execute(statement)
+        connection.close()
+        return
+    import pyodbc
+
+    with pyodbc.connect(text, autocommit=True) as odbc:
+        for statement in statements:
+            odbc.execute(statement)
+    odbc.close()
