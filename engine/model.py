@@ -193,13 +193,15 @@ class Pipeline:
 class Rejection:
     """A record that the API or its own contract refused. `id` is canonical; '' when the record has none.
 
-    `retryable` marks a refusal that the API itself calls passing: it does not count towards parking.
+    `retryable` marks a refusal that the API itself calls passing: it does not count towards parking. `spare` marks a second
+    row of an ID: it says nothing of the record itself.
     """
 
     id: str
     reason: str
     status: int | None = None
     retryable: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,14 @@ class EntityReport:
     samples: list[Rejection] = field(default_factory=list, repr=False)
     """The first rejections, for people."""
 
+    def note(self, remark: str | None) -> None:
+        """Add what a batch ended with; the first few that differ are kept."""
+        if remark and remark not in (self.error or "") and self._notes < _SAMPLES:
+            self._notes += 1
+            self.error = f"{self.error}; {remark}" if self.error else remark
+
+    _notes: int = field(default=0, repr=False)
+
 
 @dataclass(slots=True)
 class Endpoint:
@@ -94,7 +102,7 @@ class Settlement:
         """A batch of an earlier run; its records are not of this run's due."""
         self.tools.ledger.settle(outcome, hold=self._hold)
         self.report.counts.settled += len(outcome.accepted)
-        self.report.error = self.report.error or outcome.reason
+        self.report.note(outcome.reason)
         self._obey(outcome)
         self._watch(outcome)
 
@@ -120,8 +128,8 @@ class Settlement:
         self._watch(outcome)
         if self.endpoint.park is None and outcome.closes_endpoint:
             self.report.error = f"{outcome.reason}; the endpoint is left for this run"
-        elif outcome.reason:
-            self.report.error = self.report.error or outcome.reason
+        else:
+            self.report.note(outcome.reason)
         self.tools.observer.progress(self.report.name, counts)
 
     def unsent(self, records: int) -> None:

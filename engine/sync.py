@@ -108,6 +108,8 @@ def deliver(
                     settlement.settle(outcome)
                 if settlement.stopped(batch):
                     break
+                if isolation.cut(batch):  # the API has called for smaller ones meanwhile
+                    continue
                 window.submit(ledger.intend(batch))
             counts.batches += 1
             tools.observer.progress(entity.name, counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ Examples:
   python -m engine rejects pipelines/sync.yaml --entity Users --state parked
   python -m engine rejects pipelines/sync.yaml --format csv > rejects.csv
 """
+_NUMBER = re.compile(r"[-+]?[0-9]+([.][0-9]+)?")
 _COLUMNS = (
     "entity",
     "id",
@@ -75,7 +77,8 @@ def _print_csv(documents: list[dict[str, Any]]) -> None:
 
 def _harmless(value: Any) -> Any:
     """A text that a spreadsheet would take for a formula, made plain text (OWASP, CSV injection)."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(value)
+    return f"'{value}" if formula else value
 
 
 def _show(shown: list[Reject]) -> None:

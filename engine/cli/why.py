@@ -81,7 +81,7 @@ def _sentences(answer: Answer) -> Iterator[str]:
     yield f"Tracked as delivered on {_time(life.tracked)} UTC." if life.tracked else "Not tracked as delivered."
     if life.reject:
         r = life.reject
-        times = "once" if r.attempts == 1 else f"{r.attempts} times"
+        times = {0: "for now", 1: "once"}.get(r.attempts, f"{r.attempts} times")
         yield f"Refused {times}, last on {_time(r.last_seen)} UTC ({r.state}): {r.reason}"
     if answer.park:
         yield f"Its endpoint {answer.park.endpoint} is parked until {_time(answer.park.until)} UTC: {answer.park.reason}"

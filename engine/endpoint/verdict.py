@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jmespath
-import orjson
 from jmespath.exceptions import JMESPathError
 
 from engine.identity import InvalidID, canonical_key
 from engine.model import Rejection, Results
 
+_EXACT = 2.0**53
 _NAMED = 3
 """Strange IDs that a remark names."""
 
@@ -41,8 +42,8 @@ def read(results: Results | None, ids: Sequence[str], status: int, body: bytes) 
         remark = "207 Multi-Status counts as accepted, since the spec has no `results` to read its verdicts with"
         return Verdicts(tuple(ids), (), (), remark if status == 207 else None)
     try:
-        entries = jmespath.search(results.path, orjson.loads(body))
-    except (orjson.JSONDecodeError, JMESPathError) as failure:
+        entries = _search(results.path, _parsed(body))
+    except (ValueError, RecursionError) as failure:
         what = "it is empty" if not body.strip() else f"{failure}"
         return Verdicts((), (), tuple(ids), f"the answer cannot be read for verdicts: {what}")
     if not isinstance(entries, list):
@@ -86,8 +87,10 @@ class _Sorting:
 
     def _one(self, id_: str, entry: Any) -> None:
         try:
-            good = jmespath.search(self.results.accepted, entry) is True
-        except JMESPathError:
+            if entry is None:
+                raise Unreadable("null is no verdict")
+            good = _search(self.results.accepted, entry) is True
+        except Unreadable:
             # An answer that cannot be read as the spec says is no refusal: the record stays unknown.
             self.unreadable += 1
             return
@@ -101,10 +104,10 @@ class _Sorting:
             self.rejected[id_] = self._rejection(id_, entry)
 
     def _rejection(self, id_: str, entry: Any) -> Rejection:
-        reason = _search(self.results.reason, entry) if self.results.reason else None
-        text = str(reason) if reason is not None else "refused by the API without a reason"
-        retryable = self.results.retryable is not None and _search(self.results.retryable, entry) is True
-        return Rejection(id_, text, self.status, retryable)
+        reason = _found(self.results.reason, entry)
+        retryable = _found(self.results.retryable, entry) is True
+        text = reason if isinstance(reason, str) else None if reason is None else json.dumps(reason, ensure_ascii=False)
+        return Rejection(id_, text or "refused by the API without a reason", self.status, retryable)
 
     def _remark(self, unknown: Sequence[str]) -> str | None:
         missing = [id_ for id_ in unknown if id_ not in self.contradicted]
@@ -126,15 +129,41 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def _id(expression: str, entry: Any) -> str | None:
-    value = _search(expression, entry)
+    value = _found(expression, entry)
+    parts = value if isinstance(value, list) else [value]
+    # Beyond 2^53 a number with a fraction or an exponent names no whole number exactly.
+    if any(isinstance(part, float) and abs(part) >= _EXACT for part in parts):
+        return None
     try:
-        return canonical_key(value if isinstance(value, list) else [value])
+        return canonical_key(parts)
     except InvalidID:
         return None
 
 
-def _search(expression: str, entry: Any) -> Any:
+class Unreadable(ValueError):
+    """An answer that an expression of the spec does not fit."""
+
+
+def _parsed(body: bytes) -> Any:
+    """The JSON of an answer; whole numbers of any size keep every digit, which orjson does not give."""
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is no JSON")
+
+    return json.loads(body, parse_constant=refuse)
+
+
+def _search(expression: str, data: Any) -> Any:
     try:
-        return jmespath.search(expression, entry)
-    except JMESPathError:
+        return jmespath.search(expression, data)
+    except (JMESPathError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as failure:
+        # jmespath lets the errors of Python through where an expression meets another type than it expects.
+        raise Unreadable(str(failure)) from failure
+
+
+def _found(expression: str | None, entry: Any) -> Any:
+    """What an expression finds; None where there is none, or it does not fit."""
+    try:
+        return _search(expression, entry) if expression else None
+    except Unreadable:
         return None

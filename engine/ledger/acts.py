@@ -28,6 +28,9 @@ class Acts(History):
         with self.guard("cannot be written"), self.db.transaction():
             if how == "accepted":
                 tracking.track(self.db, self.names, left.entity, left.ids)
+                now = self.statement("now").rows[0][0]
+                self.statement("accept_rejected", entity=left.entity, before=now, ids=tracking.as_json(left.ids))
+                tracking.drop_contents(self.db, self.names, left.entity, "rejected", left.ids)
                 if changed:
                     self._remember(left)
             if not journal.decide(self.db, self.names, left.id, left.state, state, f"resolved by hand: {how}"):

@@ -130,6 +130,7 @@ class Ledger(History):
         if outcome.rejected:
             batch = outcome.batch
             rejects.write(self, batch.entity, outcome.rejected, batch.id, self._policy(batch.entity), _hashes(batch))
+            self._refused_before.add(batch.entity)
             failpoint.reached("rejected")
 
     def unsettled(self, entity: str, api: Api, *, in_flight: bool = False) -> Iterator[Batch]:

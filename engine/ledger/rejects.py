@@ -60,29 +60,53 @@ def write(
     if not rejections:
         return
     ids = [rejection.id for rejection in rejections]
-    before = {
-        row[0]: int(row[1]) for row in store.statement("reject_attempts", entity=entity, ids=tracking.as_json(ids)).rows
-    }
+    rows = store.statement("reject_attempts", entity=entity, ids=tracking.as_json(ids)).rows
+    before = {row[0]: _Before(int(row[1]), row[2] is not None) for row in rows}
+    contents = tracking.contents(store.db, store.names, entity, "rejected", ids) if policy else {}
     for rejection in rejections:
-        known = rejection.id in before
-        attempts = before.get(rejection.id, 0) + (0 if rejection.retryable and known else 1)
-        before[rejection.id] = attempts
-        resting = policy is not None and not rejection.retryable
-        parked = resting and policy is not None and attempts >= policy.after
-        delay = min(policy.delay * 2.0 ** min(attempts - 1, 60), LONGEST_DELAY) if resting and policy else None
-        store.statement(
-            "reject_again" if known else "reject",
-            entity=entity,
-            record=rejection.id,
-            state="parked" if parked else "rejected",
-            reason=storable(store.mask(rejection.reason)),
-            status=rejection.status,
-            attempts=attempts,
-            seconds=None if parked else delay,
-            batch=batch,
-        )
+        known = before.get(rejection.id)
+        if known and rejection.spare:
+            continue  # what the API, or its contract, said of the record itself counts more
+        if known and policy and (not known.by_api or contents.get(rejection.id, "") != hashes.get(rejection.id, "")):
+            known = _Before(0, by_api=True)  # the API has never refused this content
+        attempts = (known.attempts if known else 0) + (0 if rejection.retryable else 1)
+        statement = "reject_again" if rejection.id in before else "reject"
+        before[rejection.id] = _Before(attempts, policy is not None)
+        _write_one(store, statement, entity, rejection, batch, attempts, None if rejection.retryable else policy)
     if policy is not None:
         tracking.remember(store.db, store.names, entity, "rejected", {id_: hashes[id_] for id_ in ids if id_ in hashes})
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What the table holds of a record: its attempts, and whether the API was the last to refuse it."""
+
+    attempts: int
+    by_api: bool
+
+
+def _write_one(
+    store: Store,
+    statement: str,
+    entity: str,
+    rejection: Rejection,
+    batch: str | None,
+    attempts: int,
+    policy: Policy | None,
+) -> None:
+    parked = policy is not None and attempts >= policy.after
+    delay = min(policy.delay * 2.0 ** min(attempts - 1, 60), LONGEST_DELAY) if policy and not parked else None
+    store.statement(
+        statement,
+        entity=entity,
+        record=rejection.id,
+        state="parked" if parked else "rejected",
+        reason=storable(store.mask(rejection.reason)),
+        status=rejection.status,
+        attempts=attempts,
+        seconds=delay,
+        batch=batch,
+    )
 
 
 def all_of(store: Store, entity: str | None = None, record: str | None = None) -> list[Reject]:

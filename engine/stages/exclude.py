@@ -72,7 +72,9 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
             elif how == "excluded":
                 counts.excluded += 1
             elif id_ in seen or id_ in pending:
-                self._reject(Rejection(id_, "the ID stands twice in the source; its first record was taken"))
+                self._reject(
+                    Rejection(id_, "the ID stands twice in the source; its first record was taken", spare=True)
+                )
             else:
                 seen.add(id_)
                 pending.add(id_)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from engine.errors import LedgerError, SyncLedgerError
 from engine.model import Batch, Entity, Outcome
 from engine.payload import records
 from engine.stages import chunk
@@ -18,12 +19,17 @@ _TOO_LARGE = 413  # RFC 9110 section 15.5.14
 
 @dataclass(slots=True)
 class Search:
-    """The search in one refused batch of `size` records: calls made, bad records found, records accepted meanwhile."""
+    """The search in one refused batch of `size` records: calls made, bad records found, records accepted meanwhile.
+
+    One piece at a time is on the wire, the smallest first: so each bad record is found after log2(size) more calls.
+    """
 
     size: int
     calls: int = 0
     bad: int = 0
     good: int = 0
+    on_the_wire: bool = False
+    pieces: deque[Batch] = field(default_factory=deque)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,55 +42,76 @@ class Split:
 
 @dataclass(slots=True)
 class Isolation:
-    """The pieces of an entity's refused batches that are still to be sent. `size` is the largest batch the API has not called too large."""
+    """The pieces of an entity's refused batches that are still to be sent. `size` is the most records the API takes at once."""
 
     entity: Entity
     size: int = 0
-    _pieces: deque[Batch] = field(default_factory=deque)
-    _searches: dict[str, Search] = field(default_factory=dict)
+    _cut_up: deque[Batch] = field(default_factory=deque)
+    _searches: list[Search] = field(default_factory=list)
+    _of: dict[str, Search] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.size = self.size or self.entity.batch_size
 
     def first(self, batches: Iterator[Batch], wait: Callable[[], bool]) -> Iterator[Batch]:
-        """Pieces before new batches. `wait` handles what is on the wire, which may leave more pieces; False when nothing is."""
+        """Pieces before new batches. `wait` handles what is on the wire, which may leave more pieces; False when nothing is.
+
+        Where reading fails, the pieces are given before the failure is raised.
+        """
+        failure: SyncLedgerError | None = None
         while True:
-            if self._pieces:
-                yield self._pieces.popleft()
-                continue
-            batch = next(batches, None)
+            batch = self._next_piece()
+            if batch is None and failure is None:
+                try:
+                    batch = next(batches, None)
+                except LedgerError:
+                    raise
+                except SyncLedgerError as stopped:
+                    failure = stopped
             if batch is not None:
-                if len(batch.ids) > self.size:
-                    self._pieces.extend(self._cut(batch, self.size))
-                else:
+                if not self.cut(batch):
                     yield batch
-            elif not wait() and not self._pieces:
-                return
+            elif not wait() and not self._waiting():
+                break
+        if failure:
+            raise failure
+
+    def cut(self, batch: Batch) -> bool:
+        """True, and taken apart, when a batch that was not sent yet is larger than the API takes."""
+        if len(batch.ids) <= self.size:
+            return False
+        search = self._of.pop(batch.id, None)
+        if search:
+            search.on_the_wire = False
+        self._put(self._parts(batch, self.size), search)
+        return True
 
     def left(self) -> int:
         """Records of pieces that will not be sent any more."""
-        count = sum(len(piece.ids) for piece in self._pieces)
-        self._pieces.clear()
-        return count
+        pieces = [*self._cut_up, *(piece for search in self._searches for piece in search.pieces)]
+        self._cut_up.clear()
+        self._searches.clear()
+        return sum(len(piece.ids) for piece in pieces)
 
     def split(self, outcome: Outcome) -> Split | None:
         """Hear of an outcome. Where its batch was refused as a whole, take it apart if the calls for that are not used up."""
         batch = outcome.batch
-        search = self._searches.pop(batch.id, None)
+        search = self._of.pop(batch.id, None)
         if search:
+            search.on_the_wire = False
+            search.calls += 1
             search.good += len(outcome.accepted)
             search.bad += len(outcome.rejected)
         if outcome.refused is None or batch.resent or len(batch.ids) == 1:
             return None
         if outcome.refused == _TOO_LARGE:
             self.size = max(1, min(self.size, len(batch.ids) // 2))
-            self._apart(batch, search, self.size)
+            self._put(self._parts(batch, self.size), search)
             return Split(True, f"batches are cut to {self.size} records for the rest of this run")
         search = search or Search(len(batch.ids))
-        if search.calls + 2 > self._allowed(search):
+        if search.calls + len(search.pieces) + 2 > self._allowed(search):
             return Split(False, "the search for its bad records has used up its calls; the rest waits for the next run")
-        search.calls += 2
-        self._apart(batch, search, (len(batch.ids) + 1) // 2)
+        self._put(self._parts(batch, (len(batch.ids) + 1) // 2), search)
         return Split(True, "split in halves to find the bad records")
 
     def _allowed(self, search: Search) -> float:
@@ -94,14 +121,31 @@ class Isolation:
             return 0
         return 4 * math.ceil(math.log2(search.size)) * (search.bad + 1)
 
-    def _apart(self, batch: Batch, search: Search | None, size: int) -> None:
-        pieces = self._cut(batch, size)
-        if search:
-            self._searches.update({piece.id: search for piece in pieces})
-        # The newest pieces go first: so the search goes deep, and stands at a single record soon.
-        self._pieces.extendleft(reversed(pieces))
+    def _waiting(self) -> bool:
+        return bool(self._cut_up or self._searches)
 
-    def _cut(self, batch: Batch, size: int) -> list[Batch]:
+    def _next_piece(self) -> Batch | None:
+        if self._cut_up:
+            return self._cut_up.popleft()
+        for search in self._searches:
+            if not search.on_the_wire:
+                piece = search.pieces.popleft()
+                if not search.pieces:
+                    self._searches.remove(search)
+                search.on_the_wire = True
+                self._of[piece.id] = search
+                return piece
+        return None
+
+    def _put(self, pieces: list[Batch], search: Search | None) -> None:
+        if search is None:
+            self._cut_up.extend(pieces)
+            return
+        search.pieces.extendleft(reversed(pieces))
+        if search not in self._searches:
+            self._searches.append(search)
+
+    def _parts(self, batch: Batch, size: int) -> list[Batch]:
         parts = records(batch.payload)
         return [
             chunk.batch(self.entity, batch.ids[at : at + size], parts[at : at + size])

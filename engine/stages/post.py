@@ -127,11 +127,11 @@ class Delivery:
         reason = _describe(answer, self.mask)
         if status == 401 and number == 1 and self.caller.renew():
             return Reply("failed", reason, again=True, wait=0.0)
+        if status in self.entity.isolate and not (status == _CONFLICT and doubtful):
+            return Reply("decided", reason, again=False, refused=True)
         if status in _CLOSING:
             hint = " (check api.auth)" if status in (401, 403, 407) else " (check api.base_url and the endpoint)"
             return Reply("decided", reason + hint, again=False, closes=True)
-        if status in self.entity.isolate and not (status == _CONFLICT and doubtful):
-            return Reply("decided", reason, again=False, refused=True)
         if status == _CONFLICT and self._keyed:
             return self._conflict(answer, reason, doubtful)
         if status in retry.statuses:

@@ -1,0 +1,100 @@
+"""What the benchmarks share: a source of generated users, a local API, and processes that are measured."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.demo import hr
+
+HERE = Path(__file__).parent
+SPEC = """\
+version: 1
+name: bench
+connections: {{ default: "sqlite:///mdm.db", log: "sqlite:///{ledger}" }}
+api: {{ base_url: "{url}", auth: {{ bearer: t }}, in_flight: {in_flight} }}
+entities:
+  - name: Users
+    query: SELECT Id, NoReg, Username, Name, Gender, Email, IsActive FROM TB_M_USER
+    endpoint: /users
+    {extra}
+    fields: {{ Id: guid, NoReg: string, Username: string, Name: string, Gender: string, Email: "string?", IsActive: int }}
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One process: wall seconds, CPU seconds, peak resident megabytes."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+def measure(command: list[str], folder: Path) -> Measured:
+    """Run a command to its end. Leaves when it fails."""
+    began = time.monotonic()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command} left with {process.returncode}")
+    return Measured(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def source(folder: Path, rows: int) -> None:
+    """mdm.db with so many users."""
+    connection = sqlite3.connect(folder / "mdm.db")
+    with connection:
+        hr._fill(connection, hr.TABLES[0], rows)
+    connection.close()
+
+
+def add(folder: Path, rows: int) -> None:
+    """New users, scattered over the key space."""
+    connection = sqlite3.connect(folder / "mdm.db")
+    with connection:
+        model = connection.execute(
+            "SELECT NoReg, Username, Name, Gender, Email, IsActive FROM TB_M_USER LIMIT 1"
+        ).fetchone()
+        connection.executemany(
+            "INSERT INTO TB_M_USER (Id, NoReg, Username, Name, Gender, Email, IsActive) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(str(uuid.uuid4()), *model) for _ in range(rows)],
+        )
+    connection.close()
+
+
+def spec(folder: Path, name: str, url: str, *, ledger: str = "log.db", in_flight: int = 1, extra: str = "") -> Path:
+    """Write the spec of a run."""
+    file = folder / f"{name}.yaml"
+    file.write_text(SPEC.format(ledger=ledger, url=f"{url}/{name}", in_flight=in_flight, extra=extra or "method: POST"))
+    return file
+
+
+def run(file: Path, *options: str) -> list[str]:
+    """The engine's command."""
+    return [sys.executable, "-m", "engine", "run", str(file), "--quiet", *options]
+
+
+@contextmanager
+def api(*options: str) -> Iterator[str]:
+    """A local API in a process of its own; gives its URL."""
+    command = [sys.executable, "-m", "engine", "receive", "--port", "0", *options]
+    receiver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert receiver.stdout is not None
+    found = re.search(r"http://\S+", receiver.stdout.readline())
+    assert found is not None
+    try:
+        yield found[0]
+    finally:
+        receiver.terminate()
+        receiver.wait()
