@@ -92,6 +92,8 @@ class Settlement:
     report: EntityReport
     endpoint: Endpoint
     isolation: Isolation
+    not_sent: int = 0
+    """Records of batches that stayed where they were, since their endpoint was closed before their turn."""
 
     def log(self, made: Attempt) -> None:
         """One API call."""
@@ -118,19 +120,28 @@ class Settlement:
             raise
         if split and split.apart:
             return
-        self._obey(outcome)
+        try:
+            self._obey(outcome)
+        finally:
+            self._count(outcome)
+        self._watch(outcome)
+        if self.endpoint.park is None and outcome.closes_endpoint:
+            self.report.error = f"{outcome.reason}; the endpoint is left for this run"
+        elif outcome.attempts or not self.endpoint.closed.is_set():
+            self.report.note(outcome.reason)
+        self.tools.observer.progress(self.report.name, counts)
+
+    def _count(self, outcome: Outcome) -> None:
+        counts = self.report.counts
         self.report.pending.difference_update(outcome.accepted, outcome.failed)
         self.report.samples += outcome.rejected[: _SAMPLES - len(self.report.samples)]
         counts.accepted += len(outcome.accepted)
         counts.rejected += len(outcome.rejected)
         counts.in_doubt += len(outcome.in_doubt)
-        self.unsent(len(outcome.failed))
-        self._watch(outcome)
-        if self.endpoint.park is None and outcome.closes_endpoint:
-            self.report.error = f"{outcome.reason}; the endpoint is left for this run"
+        if outcome.attempts:
+            self.unsent(len(outcome.failed))
         else:
-            self.report.note(outcome.reason)
-        self.tools.observer.progress(self.report.name, counts)
+            self.not_sent += len(outcome.failed)
 
     def unsent(self, records: int) -> None:
         """Due records that did not go out: failed, or waiting where their endpoint is parked."""
@@ -141,12 +152,14 @@ class Settlement:
             counts.due -= records
             counts.waiting += records
 
-    def stopped(self, batch: Batch) -> bool:
-        """True, and the batch counted, when nothing more of this entity may be sent."""
-        if not (self.endpoint.closed.is_set() or self.tools.run.cancelled.is_set()):
-            return False
-        self.unsent(len(batch.ids))
-        return True
+    def stopped(self) -> bool:
+        """True when nothing more of this entity may be sent."""
+        return self.endpoint.closed.is_set() or self.tools.run.cancelled.is_set()
+
+    def over(self) -> None:
+        """All that was on the wire is settled: count what did not go out, now that it is known whether the endpoint is parked."""
+        self.unsent(self.isolation.left() + self.not_sent)
+        self.not_sent = 0
 
     @contextmanager
     def responsible(self, batch: Batch) -> Iterator[None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from engine import spread
 from engine.errors import ConnectionFailed, EntityError, LedgerError, SourceError
-from engine.model import Entity
+from engine.model import Entity, Outcome
 from engine.settlement import Adopted, EntityReport, Refused, Settlement, Tools
 from engine.spread import Crew
 from engine.stages import chunk, exclude, narrow, shape
@@ -106,7 +107,8 @@ def deliver(
             with settlement.responsible(batch):
                 for outcome in window.make_room():
                     settlement.settle(outcome)
-                if settlement.stopped(batch):
+                if settlement.stopped():
+                    isolation.keep(batch)
                     break
                 if isolation.cut(batch):  # the API has called for smaller ones meanwhile
                     continue
@@ -115,9 +117,9 @@ def deliver(
             tools.observer.progress(entity.name, counts)
     finally:
         try:
-            _finish(window, settlement)
+            _finish(window, settlement.settle)
         finally:
-            settlement.unsent(isolation.left())
+            settlement.over()
             refused.flush()
             adopted.flush()
 
@@ -129,9 +131,7 @@ def _settle_open(work: _Work, *, in_flight: bool = False) -> None:
         if tools.run.cancelled.is_set():
             return
         window.submit(batch)
-        while window.busy:
-            for outcome in window.drain():
-                work.settlement.left_open(outcome)
+        _finish(window, work.settlement.left_open)
 
 
 def _settle_next(window: Window, settlement: Settlement) -> bool:
@@ -143,13 +143,13 @@ def _settle_next(window: Window, settlement: Settlement) -> bool:
     return True
 
 
-def _finish(window: Window, settlement: Settlement) -> None:
+def _finish(window: Window, settle: Callable[[Outcome], None]) -> None:
     """Wait for what is on the wire and settle it, whatever stopped the reading; one failing write spares the others."""
     failure: LedgerError | None = None
     while window.busy:
         try:
             for outcome in window.drain():
-                settlement.settle(outcome)
+                settle(outcome)
         except LedgerError as failed:
             failure = failure or failed
     if failure:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.context import RunContext
+from engine.context import RunContext, utc_now
 from engine.db.connect import Connection
 from engine.errors import ConnectionFailed, EntityError, SourceError
 from engine.ledger.history import History
@@ -65,18 +65,20 @@ _OPEN = ("in_flight", "in_doubt", "held")
 
 def ask(entity: Entity, wanted: str, connect: Callable[[str], Connection], history: History | None, url: str) -> Answer:
     """Look everywhere. A source that cannot be read is part of the answer; raises `LedgerError` only."""
-    answer = Answer(entity.name, wanted, _source(entity, wanted, connect))
+    run = RunContext.start()
+    run.last_success = history.last_success() if history else None
+    answer = Answer(entity.name, wanted, _source(entity, wanted, connect, run))
     if history:
         answer.life, answer.park = history.life(entity.name, wanted), history.parked(url)
     answer.verdict = _verdict(answer, entity)
     return answer
 
 
-def _source(entity: Entity, wanted: str, connect: Callable[[str], Connection]) -> Source:
+def _source(entity: Entity, wanted: str, connect: Callable[[str], Connection], run: RunContext) -> Source:
     refused: list[Rejection] = []
     counts = Counts()
     try:
-        found = source.find(connect(entity.connection), entity, RunContext.start(), wanted)
+        found = source.find(connect(entity.connection), entity, run, wanted)
         if found is None:
             return Source("missing")
         # The stages themselves say what would become of the row.
@@ -102,7 +104,8 @@ def _verdict(answer: Answer, entity: Entity) -> str:
             f"It waits for a person: batch {waiting.id}, which may have been processed, is held; `resolve` settles it."
         )
     if waiting:
-        return f"Its fate is open: batch {waiting.id} may have been processed; the next run settles it first."
+        then = f"; {answer.park}, and a run settles it after that" if answer.park else "; the next run settles it first"
+        return f"Its fate is open: batch {waiting.id} may have been processed{then}."
     if state == "unreadable":
         return "Its source cannot be read now."
     if state == "missing":
@@ -125,10 +128,12 @@ def _not_delivered(answer: Answer) -> str:
         return "No run sends it: a `select` of the spec leaves it out."
     if state == "broken":
         return f"No run sends it as it is: {answer.source.reason}."
-    if reject and reject.state == "parked":
+    mended = answer.life.refused not in (None, answer.source.content)
+    if reject and not mended and reject.state == "parked":
         return "It is parked: no run offers it again until its content changes, or `retry`."
-    if reject and reject.next_try:
+    if reject and not mended and reject.next_try and str(reject.next_try) > str(utc_now().replace(tzinfo=None)):
         return f"It was refused; a run offers it again from {str(reject.next_try)[:19]} UTC on, or when its content changes."
     if answer.park:
         return f"It is due, but {answer.park}."
-    return "It is due: the next run sends it."
+    changed = ", since it has changed after it was refused" if reject and mended else ""
+    return f"It is due: the next run sends it{changed}."

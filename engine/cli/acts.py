@@ -170,9 +170,6 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
         holder = ledger.holder()
         if found[0].state == "in_flight" and holder and holder.run == found[0].run:
             raise LeaseHeld(holder)
-        if how == "resend" and found[0].state == "in_doubt":
-            click.echo(f"{batch} is in doubt: the next run sends it again anyway", err=True)
-            return 0
         changed = {entity.name for entity in loaded.pipeline.entities if entity.resend == "changed"}
         ledger.resolve(found[0], how, changed=found[0].entity in changed)
     if format_ == "json":

@@ -45,6 +45,7 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
         with compose.connections(pipeline) as opened:
             history = compose.open_history(opened, loaded.secrets)
             run = RunContext.start()
+            run.last_success = history.last_success() if history else None
             plans = []
             for entity in common.chosen(pipeline, entities, format_):
                 made = plan_entity(

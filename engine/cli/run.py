@@ -162,7 +162,7 @@ def verdict(report: RunReport) -> str:
         f"{due - accepted - doubtful:,} not, which a later run offers again" if due > accepted + doubtful else "",
         f"{doubtful:,} in batches whose fate is open (`status` lists them)" if doubtful else "",
         f"{waiting:,} wait (refused before, in open batches, or for a parked endpoint)" if waiting else "",
-        f"{parked} of {len(report.entities)} endpoints are parked" if parked else "",
+        f"{parked} of {len(report.entities)} entities are held up by a parked endpoint" if parked else "",
         f"{unread} of {len(report.entities)} entities could not be run" if unread else "",
     ]
     rest = "; ".join(part for part in missing if part)

@@ -32,6 +32,7 @@ class Acts(History):
                 self.statement("accept_rejected", entity=left.entity, before=now, ids=tracking.as_json(left.ids))
                 tracking.drop_contents(self.db, self.names, left.entity, "rejected", left.ids)
                 if changed:
+                    tracking.touch(self.db, self.names, left.entity, left.ids)
                     self._remember(left)
             if not journal.decide(self.db, self.names, left.id, left.state, state, f"resolved by hand: {how}"):
                 raise LedgerError(f"the batch {left.id} is not {left.state} any more; look at `status` again")
@@ -42,14 +43,15 @@ class Acts(History):
         if whole and whole[0].payload:
             hashes = map(content_hash, records(whole[0].payload))
             kept = dict(zip(left.ids, hashes, strict=True))
-            tracking.remember(self.db, self.names, left.entity, "accepted", kept)
+        else:
+            kept = tracking.contents(self.db, self.names, left.entity, "sent", left.ids)
+        tracking.remember(self.db, self.names, left.entity, "accepted", kept)
 
     def unlock(self) -> Holder | None:
         """Break the lease; gives who had it."""
         with self.guard("cannot be written"), self.db.transaction():
             had = leases.break_lease(self.db, self.names, self.pipeline)
-            if had:
-                self.log.act("Unlock", self.pipeline, {"Holder": had.as_json()})
+            self.log.act("Unlock", self.pipeline, {"Holder": had.as_json() if had else None})
         return had
 
     def baseline(self, entity: str, ids: Sequence[str]) -> None:
@@ -63,6 +65,7 @@ class Acts(History):
             found = tracking.tracked(self.db, self.names, entity, ids)
             tracking.forget(self.db, self.names, entity, ids)
             tracking.drop_contents(self.db, self.names, entity, "accepted", ids)
+            self.statement("retry", entity=entity, ids=tracking.as_json(ids))
             known = [id_ for id_ in ids if id_ in found]
             self.log.act("Forget", entity, {"EntityIds": known})
         return known

@@ -80,10 +80,13 @@ class History(Store):
 
     def open_batches(self, batch: str | None = None, entity: str | None = None) -> list[OpenBatch]:
         """The open batches of the pipeline, or of one entity, or the one with this id."""
-        with self.guard("cannot be read"):
+
+        def look() -> list[OpenBatch]:
             if not self._there(self.tables.batch):
                 return []
             return journal.open_batches(self.db, self.names, self.pipeline, entity=entity, batch=batch)
+
+        return self.read(look)
 
     def waiting(self, entity: str) -> frozenset[str]:
         """The records of batches that are still open: they stay out of new ones."""
@@ -121,13 +124,16 @@ class History(Store):
 
     def life(self, entity: str, record: str) -> Life:
         """All that the ledger holds of one record."""
+        reject = next(iter(self.rejects(entity, record)), None)
         with self.guard("cannot be read"):
+            tracked = lives.tracked(self, entity, record) if self._there(self.tables.tracking) else None
             return Life(
-                tracked=lives.tracked(self, entity, record) if self._there(self.tables.tracking) else None,
-                accepted=lives.content(self, entity, record) if self._there(self.tables.content) else None,
+                tracked=tracked,
+                accepted=lives.content(self, entity, "accepted", record) if self._there(self.tables.content) else None,
+                refused=lives.content(self, entity, "rejected", record) if self._there(self.tables.content) else None,
                 batches=lives.batches(self, entity, record) if self._there(self.tables.batch) else [],
-                acts=lives.acts(self, entity, record) if self._there(self.tables.log) else [],
-                reject=next(iter(self.rejects(entity, record)), None),
+                acts=lives.acts(self, entity, record, tracked, reject) if self._there(self.tables.log) else [],
+                reject=reject,
             )
 
     def _there(self, table: Table) -> bool:

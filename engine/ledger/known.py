@@ -50,24 +50,28 @@ class Lookup:
 
     def __call__(self, ids: Sequence[str]) -> Known:
         """What is known of these canonical IDs. Raises `LedgerError`."""
-        store, entity = self.store, self.entity
+        store = self.store
         if self.met is not None:
             self.met.update(self.waiting.intersection(ids))
         if store is None:
             return Known()
-        with store.guard("cannot be read"):
-            found = tracking.tracked(store.db, store.names, entity, ids, either=self.upper_case)
-            accepted: dict[str, str] = {}
-            if self.changed:
-                known = [id_ for id_ in ids if id_ in found]
-                contents = tracking.contents(store.db, store.names, entity, "accepted", known)
-                accepted = {**dict.fromkeys(known, ""), **contents}
-            refused = tracking.refused(store.db, store.names, entity, ids) if self.rejects else {}
+        return store.read(lambda: self._look(store, ids))
+
+    def _look(self, store: Store, ids: Sequence[str]) -> Known:
+        entity = self.entity
+        found = tracking.tracked(store.db, store.names, entity, ids, either=self.upper_case)
+        accepted: dict[str, str] = {}
+        if self.changed:
+            known = [id_ for id_ in ids if id_ in found]
+            contents = tracking.contents(store.db, store.names, entity, "accepted", known)
+            accepted = {**dict.fromkeys(known, ""), **contents}
+        refused = tracking.refused(store.db, store.names, entity, ids) if self.rejects else {}
         return Known(found, accepted, refused, self.waiting)
 
 
 def lookup(store: Store, entity: str, *, changed: bool, rejects: bool, waiting: frozenset[str]) -> Lookup:
     """The lookup of an entity, as the ledger stands now."""
-    with store.guard("cannot be read"):
-        upper, any_ = (bool(store.statement(name, entity=entity).rows) for name in ("upper_case", "any_tracked"))
+    upper, any_ = store.read(
+        lambda: [bool(store.statement(name, entity=entity).rows) for name in ("upper_case", "any_tracked")]
+    )
     return Lookup(store, entity, changed, rejects, waiting, upper, any_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
 
@@ -20,11 +20,11 @@ from engine.ledger.known import Lookup
 from engine.ledger.lease import Lease
 from engine.ledger.parks import Park
 from engine.ledger.rejects import Policy
-from engine.ledger.store import Store
+from engine.ledger.store import Result, Store
 from engine.model import Api, Attempt, Batch, Outcome, Rejection
 from engine.payload import content_hash, records
 
-Result = TypeVar("Result")
+_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -36,6 +36,7 @@ class Ledger(History):
     lease: Lease | None = field(default=None, init=False)
     _began: Any = field(default=None, init=False)
     _refused_before: set[str] = field(default_factory=set, init=False)
+    _away: bool = field(default=False, init=False)
 
     def prepare(self) -> None:
         """Create absent tables, check the others, and take the database's time as the start of the run."""
@@ -109,6 +110,11 @@ class Ledger(History):
         if outcome.answered and outcome.in_doubt:
             apart = Batch(str(uuid.uuid4()), outcome.batch.entity, str(uuid.uuid4()), outcome.in_doubt, b"")
             journal.set_apart(self.db, self.names, self.pipeline, self.run, outcome, doubtful, apart)
+            if self._policy(apart.entity).changed:
+                # A person may say that they were accepted: then it was this content.
+                hashes = _hashes(outcome.batch)
+                sent = {id_: hashes[id_] for id_ in apart.ids}
+                tracking.remember(self.db, self.names, apart.entity, "sent", sent)
 
     def _accept(self, outcome: Outcome) -> None:
         batch, accepted = outcome.batch, outcome.accepted
@@ -176,10 +182,12 @@ class Ledger(History):
     def reject(self, entity: str, rejections: Sequence[Rejection]) -> None:
         """Records that were refused before they were sent: every run looks at them again."""
 
+        before = self.read(lambda: rejects.standing(self, entity, rejections))
+
         def write(_again: bool) -> None:
             with self.db.transaction():
                 self._fence()
-                rejects.write(self, entity, rejections, None, None, {})
+                rejects.write(self, entity, rejections, None, None, {}, before)
 
         self._durably(write)
 
@@ -269,12 +277,20 @@ class Ledger(History):
         text = log.as_json(summary, self.mask)
         self._durably(lambda _again: self.statement("run_ended", run=self.run, status=status, summary=text))
 
-    def _durably(self, write: Callable[[bool], Result]) -> Result:
-        """Write, and where that fails write again on a new connection; `write` hears whether this is another try."""
-        with self.guard("cannot be written"):
+    def read(self, look: Callable[[], Result]) -> Result:
+        """Ask, and where that fails ask again on a new connection."""
+        return self._durably(lambda _again: look(), "cannot be read")
+
+    def _durably(self, write: Callable[[bool], Result], what: str = "cannot be written") -> Result:
+        """Write, and where that fails write again on a new connection; `write` hears whether this is another try.
+
+        Once all tries of a write were in vain, the next one has only one, until one succeeds.
+        """
+        tries, self._away = (1 if self._away else _TRIES), True
+        with self.guard(what):
             # What an API has accepted is too dear to lose to a restart of the database: some seconds are waited.
             for trying in Retrying(
-                stop=stop_after_attempt(5) | stop_after_delay(30),
+                stop=stop_after_attempt(tries) | stop_after_delay(30),
                 wait=wait_exponential(multiplier=0.25, max=4),
                 retry=retry_if_exception_type(DatabaseError),
                 reraise=True,
@@ -283,7 +299,9 @@ class Ledger(History):
                     again = trying.retry_state.attempt_number > 1
                     if again:
                         self._reconnect()
-                    return write(again)
+                    done = write(again)
+                    self._away = False
+                    return done
         raise AssertionError("tenacity returns or raises")  # pragma: no cover
 
     def _reconnect(self) -> None:

@@ -71,10 +71,11 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """All that the ledger holds of one record. `tracked` is when it was; `accepted` the hash of the content that was."""
+    """All that the ledger holds of one record. `tracked` is when it was; `accepted` and `refused` are hashes of contents."""
 
     tracked: Any = None
     accepted: str | None = None
+    refused: str | None = None
     batches: list[Carried] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
     reject: Reject | None = None
@@ -87,9 +88,9 @@ def tracked(store: Store, entity: str, record: str) -> Any:
     return rows[0][1] if rows else None
 
 
-def content(store: Store, entity: str, record: str) -> str | None:
-    """The hash of the content that the API accepted last, where it is kept."""
-    return tracking.contents(store.db, store.names, entity, "accepted", [record]).get(record)
+def content(store: Store, entity: str, kind: tracking.Kind, record: str) -> str | None:
+    """The hash of the content that the API accepted, or refused, last, where it is kept."""
+    return tracking.contents(store.db, store.names, entity, kind, [record]).get(record)
 
 
 def batches(store: Store, entity: str, record: str) -> list[Carried]:
@@ -103,13 +104,25 @@ def batches(store: Store, entity: str, record: str) -> list[Carried]:
     ]
 
 
-def acts(store: Store, entity: str, record: str) -> list[Act]:
-    """What people did to the record by name, or to all of its entity."""
+def acts(store: Store, entity: str, record: str, tracked: Any, reject: Reject | None) -> list[Act]:
+    """What people did to the record: by name, or to all of its entity when it was there already."""
     made: list[Act] = []
-    for activity, who, when, information in store.statement("acts_on", entity=entity).rows:
-        ids = _information(information).get("EntityIds", [])
-        verb = activity.partition(":")[0]
-        if verb != "Resolve" and (ids is None or record in ids or verb == "Baseline"):
+    rows = [
+        (activity.partition(":")[0], who, when, _information(information).get("EntityIds"))
+        for activity, who, when, information in store.statement("acts_on", entity=entity).rows
+    ]
+    forgotten = max(
+        (str(when) for verb, _, when, ids in rows if verb == "Forget" and record in (ids or ())), default=""
+    )
+    for verb, who, when, ids in rows:
+        if verb == "Baseline":
+            # It has no list of IDs: it tracked what is tracked since before it, or was when it was forgotten later.
+            meant = (tracked is not None and str(tracked) <= str(when)) or str(when) < forgotten
+        elif verb == "Retry" and ids is None:
+            meant = reject is not None and str(reject.first_seen) <= str(when)
+        else:
+            meant = record in (ids or ())
+        if meant:
             made.append(Act(verb.casefold(), who or "", when))
     return made
 

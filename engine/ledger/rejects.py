@@ -48,6 +48,21 @@ class Reject:
         }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the table holds of a record: its attempts, and whether the API was the last to refuse it."""
+
+    attempts: int
+    by_api: bool
+
+
+def standing(store: Store, entity: str, rejections: Sequence[Rejection]) -> dict[str, Before]:
+    """What the table holds of the records that are to be rejected."""
+    ids = tracking.as_json(rejection.id for rejection in rejections)
+    rows = store.statement("reject_attempts", entity=entity, ids=ids).rows
+    return {row[0]: Before(int(row[1]), row[2] is not None) for row in rows}
+
+
 def write(
     store: Store,
     entity: str,
@@ -55,34 +70,30 @@ def write(
     batch: str | None,
     policy: Policy | None,
     hashes: Mapping[str, str],
+    before: Mapping[str, Before] | None = None,
 ) -> None:
-    """Write refusals. Those of the API rest by the `policy`, with their content's hash; without one, every run looks again."""
+    """Write refusals. Those of the API rest by the `policy`, with their content's hash; without one, every run looks again.
+
+    `before` is what stood there before the first try of this write, so that another try counts nothing twice.
+    """
     if not rejections:
         return
     ids = [rejection.id for rejection in rejections]
-    rows = store.statement("reject_attempts", entity=entity, ids=tracking.as_json(ids)).rows
-    before = {row[0]: _Before(int(row[1]), row[2] is not None) for row in rows}
+    there = standing(store, entity, rejections)
+    counted = dict(there if before is None else before)
     contents = tracking.contents(store.db, store.names, entity, "rejected", ids) if policy else {}
     for rejection in rejections:
-        known = before.get(rejection.id)
+        known = counted.get(rejection.id)
         if known and rejection.spare:
             continue  # what the API, or its contract, said of the record itself counts more
         if known and policy and (not known.by_api or contents.get(rejection.id, "") != hashes.get(rejection.id, "")):
-            known = _Before(0, by_api=True)  # the API has never refused this content
+            known = Before(0, by_api=True)  # the API has never refused this content
         attempts = (known.attempts if known else 0) + (0 if rejection.retryable else 1)
-        statement = "reject_again" if rejection.id in before else "reject"
-        before[rejection.id] = _Before(attempts, policy is not None)
+        statement = "reject_again" if rejection.id in there else "reject"
+        there[rejection.id] = counted[rejection.id] = Before(attempts, policy is not None)
         _write_one(store, statement, entity, rejection, batch, attempts, None if rejection.retryable else policy)
     if policy is not None:
         tracking.remember(store.db, store.names, entity, "rejected", {id_: hashes[id_] for id_ in ids if id_ in hashes})
-
-
-@dataclass(frozen=True, slots=True)
-class _Before:
-    """What the table holds of a record: its attempts, and whether the API was the last to refuse it."""
-
-    attempts: int
-    by_api: bool
 
 
 def _write_one(

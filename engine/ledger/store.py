@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.db.connect import Connection
 from engine.errors import DatabaseError, LedgerError
 from engine.ledger import log
 from engine.ledger.tables import Tables, ensure
 from engine.model import LedgerSpec
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -46,6 +48,11 @@ class Store:
     def statement(self, name: str, **values: Any) -> Any:
         """Run one of the ledger's statements."""
         return self.db.run(f"ledger/{name}.sql.j2", **self.names, **values)
+
+    def read(self, look: Callable[[], Result]) -> Result:
+        """Ask the ledger something."""
+        with self.guard("cannot be read"):
+            return look()
 
     @contextmanager
     def guard(self, what: str) -> Iterator[None]:

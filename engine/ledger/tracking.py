@@ -10,7 +10,7 @@ import orjson
 from engine.db.connect import Connection
 from engine.identity import is_guid
 
-Kind = Literal["accepted", "rejected"]
+Kind = Literal["accepted", "rejected", "sent"]
 
 
 def as_json(ids: Iterable[str]) -> str:

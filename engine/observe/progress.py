@@ -93,7 +93,8 @@ class Lines:
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
         """Say how it ended."""
-        words = _words(counts) if counts.due else f"nothing new, {counts.excluded:,} delivered before"
+        nothing = "nothing sent" if error else f"nothing new, {counts.excluded:,} delivered before"
+        words = _words(counts) if counts.due else nothing
         fields = {**self._fields, **_fields(name, counts)}
         if error:
             _LOG.error("%s%s: %s; %s", self._name, name, words, error, extra={"fields": {**fields, "error": error}})

@@ -86,6 +86,11 @@ class Isolation:
         self._put(self._parts(batch, self.size), search)
         return True
 
+    def keep(self, batch: Batch) -> None:
+        """A batch that was taken and is not sent after all."""
+        self._of.pop(batch.id, None)
+        self._cut_up.append(batch)
+
     def left(self) -> int:
         """Records of pieces that will not be sent any more."""
         pieces = [*self._cut_up, *(piece for search in self._searches for piece in search.pieces)]
