@@ -26,6 +26,9 @@ soak: .venv/tested
 
 bench: .venv/tested
 	$(BIN)/python bench/compare.py $(ARGS)
+	$(BIN)/python bench/little.py
+	$(BIN)/python bench/slow.py
+	$(BIN)/python bench/grow.py
 
 .venv/created:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found"; exit 1; }
@@ -40,7 +43,7 @@ bench: .venv/tested
 
 .venv/tested: .venv/created pyproject.toml constraints.txt
 	@echo "Installing SyncLedger and its test tools into .venv ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,mssql]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,mssql,cluster]'
 	@touch $@ .venv/installed
 
 clean:
