@@ -158,5 +158,6 @@ def cancel_on_signals(second: Callable[[], None]) -> Iterator[threading.Event]:
     try:
         yield cancelled
     finally:
+        # A process that was told to end still has its last words to say: the next signal must not change how it ends.
         for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if cancelled.is_set() else handler)

@@ -118,7 +118,8 @@ class Settlement:
         except LedgerError:
             counts.in_doubt += len(outcome.batch.ids)
             raise
-        if split and split.apart:
+        if split and split.pieces:
+            self.isolation.take(split)
             return
         try:
             self._obey(outcome)

@@ -37,10 +37,6 @@ def test_whatever_goes_wrong_with_a_ledger_on_a_server_too(tmp_path: Path, datab
 # What soaks have found
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Settlement.settle takes a refused batch apart before the ledger has it: its records count as in doubt and as failed",
-)
 def test_counts_add_up_where_the_lease_is_lost_while_a_batch_is_refused(project: Project, api: FaultAPI) -> None:
     project.users(4)
     project.entity()
@@ -56,10 +52,6 @@ def test_counts_add_up_where_the_lease_is_lost_while_a_batch_is_refused(project:
     check_sums(json.loads(output))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="cancel_on_signals gives the signals back before the report is printed and the process has ended",
-)
 def test_a_second_signal_while_the_process_ends_does_not_change_its_exit_code(project: Project, api: FaultAPI) -> None:
     project.users(4)
     project.entity()
@@ -81,9 +73,6 @@ def test_a_second_signal_while_the_process_ends_does_not_change_its_exit_code(pr
     assert codes == [130] * 4
 
 
-@pytest.mark.xfail(
-    strict=True, reason="lease_take asks for the token alone, which a holder that renews its lease does not change"
-)
 def test_a_lease_that_is_renewed_while_another_run_looks_at_it_stays_with_its_holder(
     project: Project, api: FaultAPI
 ) -> None:
@@ -106,10 +95,6 @@ def test_a_lease_that_is_renewed_while_another_run_looks_at_it_stays_with_its_ho
 
 
 @pytest.mark.odbc
-@pytest.mark.xfail(
-    strict=True,
-    reason="a holder that stands still in a transaction locks the lease's row, and lease_take waits for ever",
-)
 def test_a_holder_that_stands_still_inside_a_transaction_does_not_make_the_next_run_hang(
     project: Project, database: Callable[[str], str]
 ) -> None:
@@ -149,10 +134,6 @@ def test_a_record_that_is_accepted_after_all_is_not_listed_as_refused(project: P
     assert project.rejects() == {}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Ledger.prepare looks at the refused records before the run has the lease: what its predecessor wrote last is missed",
-)
 def test_a_refusal_that_the_run_before_wrote_last_is_seen(project: Project, api: FaultAPI) -> None:
     project.users(1)
     project.entity()

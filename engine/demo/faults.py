@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any
 import orjson
 from jsonschema import Draft202012Validator
 
-from engine.errors import SpecError
+from engine.errors import Problem, SpecError
 from engine.spec.build import seconds
-from engine.spec.reader import read
+from engine.spec.check import did_you_mean
+from engine.spec.reader import Document, read
 
 ANY = "*"
 
@@ -89,8 +90,19 @@ def load(file: Path) -> Script:
     document = read(file, str(file))
     errors = list(Draft202012Validator(SCHEMA).iter_errors(document.data))
     if errors:
-        raise SpecError([document.problem(tuple(error.absolute_path), error.message) for error in errors])
+        raise SpecError([problem for error in errors for problem in _problems(document, error)])
     return Script({path: [_step(step) for step in steps] for path, steps in document.data.items()})
+
+
+def _problems(document: Document, error: Any) -> Iterator[Problem]:
+    """What is wrong, an unknown key at the key."""
+    place = tuple(error.absolute_path)
+    known = error.schema.get("properties", {}) if error.validator == "additionalProperties" else {}
+    unknown = [key for key in error.instance if key not in known] if known else []
+    for key in unknown:
+        yield document.problem((*place, key), f"unknown key {key!r}{did_you_mean(key, known)}", at_key=True)
+    if not unknown:
+        yield document.problem(place, error.message)
 
 
 def _step(data: dict[str, Any]) -> Step:

@@ -41,7 +41,7 @@ class Receiver(ThreadingHTTPServer):
         self.script = script or faults.Script({})
         self.stopping = threading.Event()
         self.tallies: dict[str, Tally] = {}
-        self._keys: set[str] = set()
+        self._answers: dict[str, bytes] = {}
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
 
@@ -50,19 +50,23 @@ class Receiver(ThreadingHTTPServer):
         """Where it listens."""
         return f"http://127.0.0.1:{self.server_port}"
 
-    def store(self, path: str, key: str | None, records: list[Any]) -> int:
-        """Count a batch; gives the number of records that were new here."""
+    def called(self, path: str) -> None:
+        """Count a call, whatever becomes of it."""
+        with self._lock:
+            self.tallies.setdefault(path, Tally()).calls += 1
+
+    def store(self, path: str, key: str | None, records: list[Any], body: bytes) -> tuple[int, bytes]:
+        """Count a batch; gives the number of records that were new here, and its answer: to a known key the one of before."""
         with self._lock:
             tally = self.tallies.setdefault(path, Tally())
-            tally.calls += 1
-            if key and key in self._keys:
+            if key and key in self._answers:
                 tally.replayed += 1
-                return 0
-            if key:
-                self._keys.add(key)
+                return 0, self._answers[key]
             tally.records += len(records)
             tally.ids.update(self.ids(records))
-            return len(records)
+            if key:
+                self._answers[key] = body
+            return len(records), body
 
     def ids(self, records: list[Any]) -> list[str]:
         """The IDs of the records that have one."""
@@ -115,10 +119,13 @@ class _Handler(BaseHTTPRequestHandler):
         if step.refuse is not None and step.refuse.isdisjoint(ids):
             step = faults.USUAL
         kept = records
-        if step.verdicts:
+        if step.verdicts is not None:
             away = {id_ for kind in ("rejected", "busy") for id_ in step.verdicts.get(kind, ())}
-            kept = [record for record in records if str(record.get(server.id_field)) not in away]
-        stored = server.store(self.path, self.headers.get("Idempotency-Key"), kept) if step.stores() else 0
+            kept = [record for record in records if not away.intersection(server.ids([record]))]
+        server.called(self.path)
+        body = faults.verdicts(step, ids) if step.verdicts is not None else _body(step, len(kept))
+        if step.stores():
+            _, body = server.store(self.path, self.headers.get("Idempotency-Key"), kept, body)
         server.stopping.wait(step.delay)
         if step.cut == "before":
             faults.reset(self)
@@ -127,7 +134,6 @@ class _Handler(BaseHTTPRequestHandler):
         elif step.cut == "body":
             faults.break_off(self, step.status, b'{"sto', 100)
         else:
-            body = faults.verdicts(step, ids) if step.verdicts else _body(step, stored)
             faults.send(self, step.status, body, {"Content-Type": "application/json", **step.headers})
 
     def _answer(self, status: int, document: Any) -> None:

@@ -100,9 +100,15 @@ def acquire(db: Connection, names: dict[str, str], pipeline: str, run: str, seco
             return Lease(pipeline, run, 1, seconds, began)
         token, free = int(row[4]), bool(row[8])
         holder = _holder(row)
-        if not free and not _gone(holder):
+        gone = not free and _gone(holder)
+        if not free and not gone:
             raise LeaseHeld(holder)
-        if db.run("ledger/lease_take.sql.j2", **names, **mine, token=token).rowcount == 1:
+        try:
+            taken = db.run("ledger/lease_take.sql.j2", **names, **mine, token=token, gone=holder.run if gone else None)
+        except DatabaseError as failure:
+            # The holder stands still in a transaction of its own, whose lock on the row we cannot wait for.
+            raise LeaseHeld(holder) from failure
+        if taken.rowcount == 1:
             return Lease(pipeline, run, token + 1, seconds, began)
 
 

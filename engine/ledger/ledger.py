@@ -35,7 +35,7 @@ class Ledger(History):
     reopen: Callable[[], Connection] | None = None
     lease: Lease | None = field(default=None, init=False)
     _began: Any = field(default=None, init=False)
-    _refused_before: set[str] = field(default_factory=set, init=False)
+    _with_rejects: dict[str, bool] = field(default_factory=dict, init=False)
     _away: bool = field(default=False, init=False)
 
     def prepare(self) -> None:
@@ -43,7 +43,6 @@ class Ledger(History):
         Store.prepare(self)
         with self.guard("cannot be prepared"):
             self._began = self.statement("now").rows[0][0]
-            self._refused_before = {row[0] for row in self.statement("reject_counts").rows}
 
     def check(self) -> None:
         """Raises `LedgerError` when a table is gone, or the lease is: nothing that is sent could be settled."""
@@ -60,8 +59,8 @@ class Ledger(History):
 
     def lookup(self, entity: str, *, changed: bool) -> Lookup:
         """What decides which records of a page are due. Ask after what earlier runs left open is settled."""
-        refused = entity in self._refused_before
-        return known.lookup(self, entity, changed=changed, rejects=refused, waiting=self.waiting(entity))
+        rejects = self.read(lambda: self._has_rejects(entity))
+        return known.lookup(self, entity, changed=changed, rejects=rejects, waiting=self.waiting(entity))
 
     def intend(self, batch: Batch) -> Batch:
         """Write the batch into the journal, before a byte of it is sent."""
@@ -127,7 +126,7 @@ class Ledger(History):
             hashes = _hashes(batch)
             kept = {id_: hashes[id_] for id_ in accepted}
             tracking.remember(self.db, self.names, batch.entity, "accepted", kept)
-        if batch.entity in self._refused_before:
+        if self._has_rejects(batch.entity):
             ids = tracking.as_json(accepted)
             self.statement("accept_rejected", entity=batch.entity, before=self._began, ids=ids)
             tracking.drop_contents(self.db, self.names, batch.entity, "rejected", accepted)
@@ -136,7 +135,7 @@ class Ledger(History):
         if outcome.rejected:
             batch = outcome.batch
             rejects.write(self, batch.entity, outcome.rejected, batch.id, self._policy(batch.entity), _hashes(batch))
-            self._refused_before.add(batch.entity)
+            self._with_rejects[batch.entity] = True
             failpoint.reached("rejected")
 
     def unsettled(self, entity: str, api: Api, *, in_flight: bool = False) -> Iterator[Batch]:
@@ -311,6 +310,12 @@ class Ledger(History):
                 self.db = self.reopen()
             except ConnectionFailed as failure:
                 raise DatabaseError(str(failure)) from failure
+
+    def _has_rejects(self, entity: str) -> bool:
+        """True when records of the entity were refused; asked once, under the lease."""
+        if entity not in self._with_rejects:
+            self._with_rejects[entity] = bool(self.statement("any_rejected", entity=entity).rows)
+        return self._with_rejects[entity]
 
     def _policy(self, entity: str) -> Policy:
         return self.policies.get(entity, Policy())

@@ -34,10 +34,11 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What became of a refused batch: taken apart or not, and the words for it."""
+    """What is to become of a refused batch: the pieces it is taken into (none where it stays whole), and the words for it."""
 
-    apart: bool
     remark: str
+    pieces: list[Batch] = field(default_factory=list)
+    search: Search | None = None
 
 
 @dataclass(slots=True)
@@ -99,7 +100,7 @@ class Isolation:
         return sum(len(piece.ids) for piece in pieces)
 
     def split(self, outcome: Outcome) -> Split | None:
-        """Hear of an outcome. Where its batch was refused as a whole, take it apart if the calls for that are not used up."""
+        """Hear of an outcome. Where its batch was refused as a whole, say how to take it apart, if the calls are not used up."""
         batch = outcome.batch
         search = self._of.pop(batch.id, None)
         if search:
@@ -111,13 +112,17 @@ class Isolation:
             return None
         if outcome.refused == _TOO_LARGE:
             self.size = max(1, min(self.size, len(batch.ids) // 2))
-            self._put(self._parts(batch, self.size), search)
-            return Split(True, f"batches are cut to {self.size} records for the rest of this run")
+            remark = f"batches are cut to {self.size} records for the rest of this run"
+            return Split(remark, self._parts(batch, self.size), search)
         search = search or Search(len(batch.ids))
         if search.calls + len(search.pieces) + 2 > self._allowed(search):
-            return Split(False, "the search for its bad records has used up its calls; the rest waits for the next run")
-        self._put(self._parts(batch, (len(batch.ids) + 1) // 2), search)
-        return Split(True, "split in halves to find the bad records")
+            return Split("the search for its bad records has used up its calls; the rest waits for the next run")
+        halves = self._parts(batch, (len(batch.ids) + 1) // 2)
+        return Split("split in halves to find the bad records", halves, search)
+
+    def take(self, split: Split) -> None:
+        """Send the pieces, now that the ledger has settled the whole."""
+        self._put(split.pieces, split.search)
 
     def _allowed(self, search: Search) -> float:
         if self.entity.isolate_calls is not None:
