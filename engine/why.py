@@ -15,7 +15,7 @@ from engine.ledger.lives import Life
 from engine.ledger.parks import Park
 from engine.model import Entity, Rejection
 from engine.payload import content_hash
-from engine.stages import chunk, exclude, shape, source
+from engine.stages import chunk, exclude, seek, shape
 from engine.stages.counts import Counts
 
 
@@ -78,7 +78,7 @@ def _source(entity: Entity, wanted: str, connect: Callable[[str], Connection], r
     refused: list[Rejection] = []
     counts = Counts()
     try:
-        found = source.find(connect(entity.connection), entity, run, wanted)
+        found = seek.find(connect(entity.connection), entity, run, wanted)
         if found is None:
             return Source("missing")
         # The stages themselves say what would become of the row.

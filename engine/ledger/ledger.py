@@ -7,36 +7,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
-
 from engine import failpoint
 from engine.db.connect import Connection
-from engine.errors import ConnectionFailed, DatabaseError, LedgerError
+from engine.errors import LedgerError
 from engine.ledger import journal, known, log, parks, rejects, tracking
 from engine.ledger import lease as leases
-from engine.ledger.history import History
+from engine.ledger.durable import Durable
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
 from engine.ledger.lease import Lease
 from engine.ledger.parks import Park
 from engine.ledger.rejects import Policy
-from engine.ledger.store import Result, Store
+from engine.ledger.store import Store
 from engine.model import Api, Attempt, Batch, Outcome, Rejection
 from engine.payload import content_hash, records
 
-_TRIES = 5
-
 
 @dataclass(slots=True)
-class Ledger(History):
-    """The durable state that a run changes. `reopen` gives a new connection in place of one that failed."""
+class Ledger(Durable):
+    """The durable state that a run changes."""
 
     policies: Mapping[str, Policy] = field(default_factory=dict)
-    reopen: Callable[[], Connection] | None = None
     lease: Lease | None = field(default=None, init=False)
     _began: Any = field(default=None, init=False)
     _with_rejects: dict[str, bool] = field(default_factory=dict, init=False)
-    _away: bool = field(default=False, init=False)
 
     def prepare(self) -> None:
         """Create absent tables, check the others, and take the database's time as the start of the run."""
@@ -53,7 +47,7 @@ class Ledger(History):
                 raise LedgerError(f"the ledger {self.db.description} has lost the table {', '.join(gone)}")
             self._fence()
 
-        self._durably(look)
+        self.durably(look)
 
     # The life of a batch
 
@@ -71,7 +65,7 @@ class Ledger(History):
                 if not (again and journal.state(self.db, self.names, batch.id) == "in_flight"):
                     journal.intend(self.db, self.names, self.pipeline, self.run, batch)
 
-        self._durably(write)
+        self.durably(write)
         return batch
 
     def attempt(self, made: Attempt) -> None:
@@ -82,7 +76,7 @@ class Ledger(History):
             if not (again and self.log.has(made)):
                 self.log.attempt(made)
 
-        self._durably(write)
+        self.durably(write)
 
     def settle(self, outcome: Outcome, *, hold: bool = False) -> None:
         """Accepted IDs to tracking, rejected ones to the reject table, the batch to its next state: all or nothing.
@@ -98,7 +92,7 @@ class Ledger(History):
                 if not (again and journal.state(self.db, self.names, outcome.batch.id) == state):
                     self._settle(self._masked(outcome), state, "held" if hold else "in_doubt")
 
-        self._durably(write)
+        self.durably(write)
 
     def _settle(self, outcome: Outcome, state: str, doubtful: str) -> None:
         failpoint.reached("settle")
@@ -188,7 +182,7 @@ class Ledger(History):
                 self._fence()
                 rejects.write(self, entity, rejections, None, None, {}, before)
 
-        self._durably(write)
+        self.durably(write)
 
     def adopt(self, entity: str, hashes: Mapping[str, str]) -> None:
         """Take the contents that delivered records have now for those that were accepted, where nobody knows better."""
@@ -198,7 +192,7 @@ class Ledger(History):
                 self._fence()
                 tracking.remember(self.db, self.names, entity, "accepted", hashes)
 
-        self._durably(write)
+        self.durably(write)
 
     def park(self, url: str, seconds: float, reason: str) -> Park | None:
         """Leave an endpoint alone, across runs."""
@@ -208,7 +202,7 @@ class Ledger(History):
                 self._fence()
                 parks.park(self, url, seconds, reason)
 
-        self._durably(write)
+        self.durably(write)
         return self.parked(url)
 
     # The lease
@@ -244,7 +238,7 @@ class Ledger(History):
 
     def stop(self) -> None:
         """Tell the workers of this run to end."""
-        self._durably(lambda _again: self.statement("run_stop", run=self.run))
+        self.durably(lambda _again: self.statement("run_stop", run=self.run))
 
     def stopping(self) -> bool:
         """True when the run was told to end."""
@@ -274,42 +268,7 @@ class Ledger(History):
     def ended(self, status: str, summary: dict[str, Any]) -> None:
         """The run is over, with its summary."""
         text = log.as_json(summary, self.mask)
-        self._durably(lambda _again: self.statement("run_ended", run=self.run, status=status, summary=text))
-
-    def read(self, look: Callable[[], Result]) -> Result:
-        """Ask, and where that fails ask again on a new connection."""
-        return self._durably(lambda _again: look(), "cannot be read")
-
-    def _durably(self, write: Callable[[bool], Result], what: str = "cannot be written") -> Result:
-        """Write, and where that fails write again on a new connection; `write` hears whether this is another try.
-
-        Once all tries of a write were in vain, the next one has only one, until one succeeds.
-        """
-        tries, self._away = (1 if self._away else _TRIES), True
-        with self.guard(what):
-            # What an API has accepted is too dear to lose to a restart of the database: some seconds are waited.
-            for trying in Retrying(
-                stop=stop_after_attempt(tries) | stop_after_delay(30),
-                wait=wait_exponential(multiplier=0.25, max=4),
-                retry=retry_if_exception_type(DatabaseError),
-                reraise=True,
-            ):
-                with trying:
-                    again = trying.retry_state.attempt_number > 1
-                    if again:
-                        self._reconnect()
-                    done = write(again)
-                    self._away = False
-                    return done
-        raise AssertionError("tenacity returns or raises")  # pragma: no cover
-
-    def _reconnect(self) -> None:
-        if self.reopen:
-            self.db.close()
-            try:
-                self.db = self.reopen()
-            except ConnectionFailed as failure:
-                raise DatabaseError(str(failure)) from failure
+        self.durably(lambda _again: self.statement("run_ended", run=self.run, status=status, summary=text))
 
     def _has_rejects(self, entity: str) -> bool:
         """True when records of the entity were refused; asked once, under the lease."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 from jinja2 import TemplateError
 from petl.util.base import Table
 
@@ -91,16 +90,6 @@ def columns(connection: Connection, entity: Entity, run: RunContext) -> tuple[st
     return reader.spelled(reported)
 
 
-def find(connection: Connection, entity: Entity, run: RunContext, wanted: str) -> list[Sequence[Any]] | None:
-    """The header and the one row with a canonical ID; None when the source does not have it. Raises `SourceError`.
-
-    The database is asked for the key first; what it does not find is looked for among all rows, since it may hold the ID
-    in another text form.
-    """
-    reader = Reader(connection, entity, run)
-    return reader.asked_for(wanted) or reader.looked_for(wanted)
-
-
 @dataclass(slots=True)
 class Reader:
     """The pages of one entity. `tracking` leaves out what was delivered, where the source's server can see that."""
@@ -133,33 +122,6 @@ class Reader:
             page.rows.clear()
             page = self.page(names if known else self.entity.id, last)
             self.drop_known(page.rows, positions, last)
-
-    def asked_for(self, wanted: str) -> list[Sequence[Any]] | None:
-        """The row as the database finds it by its key, in the forms that the key may have there."""
-        if self.own_paging:
-            return None
-        names, positions = self.key(self.columns())
-        parts = [wanted] if len(names) == 1 else orjson.loads(wanted)
-        forms = [tuple(parts), tuple(part.upper() for part in parts)]
-        if all(re.fullmatch(r"-?[0-9]{1,18}", part) for part in parts):
-            forms.insert(0, tuple(int(part) for part in parts))
-        for form in dict.fromkeys(forms):
-            try:
-                page = self.connection.execute(self.statement(replace(self.request(names, None, 1), find=(form,))))
-            except DatabaseError:
-                continue  # the key is of another type than this form
-            rows = [row for row in page.rows if canonical(row, positions) == wanted]
-            if rows:
-                return [self.spelled(page.columns), rows[0]]
-        return None
-
-    def looked_for(self, wanted: str) -> list[Sequence[Any]] | None:
-        """The row by going through all of them."""
-        rows = self.rows()
-        header = next(rows)
-        _, positions = self.key(header)
-        row = next((row for row in rows if canonical(row, positions) == wanted), None)
-        return None if row is None else [header, row]
 
     def drop_known(self, rows: list[Any], positions: tuple[int, ...], last: Key) -> None:
         """Take away rows with the key that the page should come after.
