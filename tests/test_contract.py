@@ -319,11 +319,12 @@ def test_asking_for_no_ids_gives_none(ledger: Ledger) -> None:
 
 
 def test_settling_is_all_or_nothing(db: Connection, ledger: Ledger) -> None:
+    settle(ledger, Outcome(batch("0"), accepted=("0",)))
     ask(db, "DROP TABLE TB_R_SYNC_REJECT")
     made = batch("1", "2", "3")
     with pytest.raises(LedgerError):
         settle(ledger, Outcome(made, accepted=("1", "2"), rejected=(Rejection("3", "bad", 400),)))
-    assert ask(db, f"SELECT COUNT(*) FROM {TRACKING}") == [(0,)]
+    assert ask(db, f"SELECT COUNT(*) FROM {TRACKING}") == [(1,)]
     # And the connection is fit for the next batch.
     settle(ledger, Outcome(batch("4"), accepted=("4",)))
     assert known(ledger, "Users", ["1", "2", "3", "4"]) == {"4"}
@@ -409,7 +410,8 @@ def test_a_log_row_stays_when_the_settlement_after_it_fails(db: Connection, ledg
 
 
 def test_a_record_rejected_again_counts_its_attempts_and_keeps_its_first_time(db: Connection, ledger: Ledger) -> None:
-    ledger.reject("Users", [Rejection("7", "first", 400), Rejection("8", "once")])
+    settle(ledger, Outcome(batch("7"), rejected=(Rejection("7", "first", 400),)))
+    ledger.reject("Users", [Rejection("8", "once")])
     first = ask(db, "SELECT FirstSeen FROM TB_R_SYNC_REJECT WHERE EntityId = '7'")
     time.sleep(0.01)
     made = batch("7")

@@ -498,7 +498,9 @@ class Search:
         else:
             outcome = Outcome(batch, failed=batch.ids, reason="bad", attempts=1, status=status, refused=status)
         split = self.isolation.split(outcome)
-        if not (split and split.apart):
+        if split and split.pieces:
+            self.isolation.take(split)
+        else:
             self.outcomes.append(outcome)
 
     def accepted(self) -> set[str]:

@@ -18,9 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.context import RunContext
-from engine.endpoint import session
+from engine.endpoint import session, verdict
 from engine.endpoint.session import Answer, Caller, NoAnswer
-from engine.model import Api, BasicAuth, Batch, BearerAuth, Entity, HeaderAuth, Results, Retry
+from engine.model import Api, BasicAuth, Batch, BearerAuth, HeaderAuth, Results, Retry
 from engine.stages.post import Reply, conclude, retry_after
 from tests.faultapi import Behaviour, FaultAPI, answer, cut, drip, raw, reset, slow, slow_headers
 
@@ -538,10 +538,9 @@ def test_any_retry_after_gives_a_wait_or_none_and_never_raises(text: str) -> Non
 
 # What attempts add up to
 
-ENTITY = Entity("Users", "default", None, "SELECT 1", ("Id",), "/x", "POST", 2, 100, (), None, None, None, ())
 BATCH = Batch("b", "Users", "k", ("1", "2"), b"[]")
 
-OK = Reply("answered", None, again=False, answer=Answer(200, {}, b"", 0.0))
+OK = Reply("answered", None, again=False, found=verdict.read(None, ("1", "2"), 200, b""))
 FAILED = Reply("failed", "HTTP 503", again=True)
 DOUBT = Reply("in_doubt", "reset", again=True)
 REFUSED = Reply("decided", "HTTP 400", again=False)
@@ -567,7 +566,7 @@ REFUSED = Reply("decided", "HTTP 400", again=False)
     ],
 )
 def test_the_attempts_of_a_batch_add_up_to_one_outcome(replies: list[Reply], keyed: bool, kind: str) -> None:
-    outcome = conclude(BATCH, replies, ENTITY, keyed=keyed)
+    outcome = conclude(BATCH, replies, keyed=keyed)
     sorted_ = {"accepted": outcome.accepted, "failed": outcome.failed, "in_doubt": outcome.in_doubt}
     assert sorted_.pop(kind) == BATCH.ids
     assert not any(sorted_.values())
@@ -588,10 +587,9 @@ def test_the_attempts_of_a_batch_add_up_to_one_outcome(replies: list[Reply], key
     ).map(lambda value: __import__("json").dumps(value).encode())
 )
 def test_whatever_is_answered_every_record_gets_exactly_one_verdict(body: bytes) -> None:
-    results = Results("items", "id", "status == 'ok'", "why")
-    entity = Entity("Users", "d", None, "", ("Id",), "/x", "POST", 2, 100, (), None, None, results, ())
-    reply = Reply("answered", None, again=False, answer=Answer(200, {}, body, 0.0))
-    outcome = conclude(BATCH, [reply], entity, keyed=True)
+    results = Results("items", "id", "status == 'ok'", reason="why")
+    reply = Reply("answered", None, again=False, found=verdict.read(results, BATCH.ids, 200, body))
+    outcome = conclude(BATCH, [reply], keyed=True)
     named = [*outcome.accepted, *(one.id for one in outcome.rejected), *outcome.in_doubt, *outcome.failed]
     assert sorted(named) == ["1", "2"]
     assert not outcome.failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -36,10 +37,13 @@ def stored(api: FaultAPI) -> Counter[int]:
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
     """The worker processes of a run."""
-    found = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False
-    ).stdout.split()
-    return [int(pid) for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    found = []
+    for entry in Path("/proc").iterdir():
+        # The fourth field of stat is the parent (proc(5)); a process may end while it is looked at.
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (entry / "stat").read_text().rpartition(")")[2].split()[1] == str(process.pid):
+                found.append(int(entry.name))
+    return [pid for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 @pytest.mark.parametrize("workers", [2, 3])

@@ -35,6 +35,7 @@ ledger: { connection: log, application: CRM }
 api:
   base_url: ${API_BASE_URL}
   auth: { bearer: "${API_TOKEN}" }
+  breaker: { after: 5, for: 10m } # leave an API that is down alone for a while
 
 entities:
   - name: Customers

@@ -21,7 +21,7 @@ from engine.ledger.people import user
 class Holder:
     """Who holds a lease. Times are naive UTC on the database's clock."""
 
-    run: str
+    run: str | None
     holder: str
     host: str
     pid: int
@@ -106,6 +106,8 @@ def acquire(db: Connection, names: dict[str, str], pipeline: str, run: str, seco
         try:
             taken = db.run("ledger/lease_take.sql.j2", **names, **mine, token=token, gone=holder.run if gone else None)
         except DatabaseError as failure:
+            if holder.run is None:
+                raise  # nobody holds it: the table cannot be written
             # The holder stands still in a transaction of its own, whose lock on the row we cannot wait for.
             raise LeaseHeld(holder) from failure
         if taken.rowcount == 1:
