@@ -28,6 +28,7 @@ bench: .venv/tested
 	$(BIN)/python bench/compare.py $(ARGS)
 	$(BIN)/python bench/little.py
 	$(BIN)/python bench/slow.py
+	$(BIN)/python bench/workers.py
 	$(BIN)/python bench/grow.py
 
 .venv/created:
