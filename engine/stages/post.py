@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Literal
 
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_exponential, wait_random
 
 from engine import failpoint
 from engine.context import RunContext
@@ -168,7 +168,8 @@ class Delivery:
         if reply.wait is not None:
             return reply.wait
         retry = self.api.retry
-        return wait_exponential_jitter(initial=retry.wait, max=retry.max_wait, jitter=retry.wait)(state)
+        growing = wait_exponential(multiplier=retry.wait, max=retry.max_wait) + wait_random(0, retry.wait)
+        return min(growing(state), retry.max_wait)
 
 
 def conclude(batch: Batch, replies: list[Reply], *, keyed: bool) -> Outcome:
