@@ -35,6 +35,16 @@ def stored(api: FaultAPI) -> Counter[int]:
     return Counter(record["Id"] for records in batches.values() for record in records)
 
 
+def under_way(project: Project, api: FaultAPI) -> subprocess.Popen[str]:
+    """A run with two workers and a slow API, some calls after its start."""
+    api.script("/users", slow(0.1))
+    project.write()
+    process = project.popen("run", project.file, "--workers", "2", "--format", "json")
+    while len(api.of("/users")) < 4:
+        assert process.poll() is None
+    return process
+
+
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
     """The worker processes of a run."""
     found = []
@@ -105,11 +115,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(
     project.spec["connections"]["log"] = database(ledger)
     project.users(200)
     project.entity(batch_size=5)
-    api.script("/users", slow(0.1))
-    project.write()
-    process = project.popen("run", project.file, "--workers", "2", "--format", "json")
-    while len(api.of("/users")) < 4:
-        assert process.poll() is None
+    process = under_way(project, api)
     os.kill(workers_of(process)[0], signal.SIGKILL)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, output + errors
@@ -120,11 +126,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(
 def test_a_run_that_is_killed_with_its_workers_is_finished_by_the_next(project: Project, api: FaultAPI) -> None:
     project.users(100)
     project.entity(batch_size=5)
-    api.script("/users", slow(0.1))
-    project.write()
-    process = project.popen("run", project.file, "--workers", "2", "--format", "json")
-    while len(api.of("/users")) < 4:
-        assert process.poll() is None
+    process = under_way(project, api)
     workers = workers_of(process)
     process.kill()
     process.communicate()
@@ -140,11 +142,7 @@ def test_a_run_that_is_killed_with_its_workers_is_finished_by_the_next(project: 
 def test_a_cancelled_run_ends_its_workers_and_the_next_goes_on(project: Project, api: FaultAPI) -> None:
     project.users(400)
     project.entity(batch_size=5)
-    api.script("/users", slow(0.1))
-    project.write()
-    process = project.popen("run", project.file, "--workers", "2", "--format", "json")
-    while len(api.of("/users")) < 4:
-        assert process.poll() is None
+    process = under_way(project, api)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, output + errors

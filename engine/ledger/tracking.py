@@ -24,11 +24,6 @@ def either_case(ids: Iterable[str]) -> list[str]:
     return [*given, *(id_.upper() for id_ in given if is_guid(id_))]
 
 
-def has_upper_case(db: Connection, names: dict[str, str], entity: str) -> bool:
-    """True when rows of the entity hold IDs in upper case, as the replaced job may have written GUIDs."""
-    return bool(db.run("ledger/upper_case.sql.j2", **names, entity=entity).rows)
-
-
 def tracked(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str], *, either: bool = True) -> set[str]:
     """Those of the canonical IDs that are tracked; GUIDs also where a row holds them in upper case, unless `either` is False."""
     if not ids:
