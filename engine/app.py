@@ -51,7 +51,13 @@ class RunReport:
     def as_json(self) -> dict[str, Any]:
         """The document that `run --format json` prints."""
         entities = [
-            {"name": entity.name, **asdict(entity.counts), "seconds": round(entity.seconds, 3), "error": entity.error}
+            {
+                "name": entity.name,
+                "read": entity.counts.read,
+                **asdict(entity.counts),
+                "seconds": round(entity.seconds, 3),
+                "error": entity.error,
+            }
             for entity in self.entities
         ]
         return {

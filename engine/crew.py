@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConnectionFailed
+from engine.memory import collect_rarely
 from engine.spread import Part, PartResult
 from engine.worker import digest, work
 
@@ -102,7 +103,8 @@ def cluster(spec: Path, address: str) -> Iterator[Cluster]:
 
 
 def _begin() -> None:
-    """Signals of the terminal are for the run itself, which tells its workers; without it they end."""
+    """A worker's process begins. Signals of the terminal are for the run itself, which tells its workers; without it they end."""
+    collect_rarely()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

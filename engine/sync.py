@@ -100,8 +100,8 @@ def deliver(
         limit=limit,
         pending=report.pending,
     )
-    shaped = shape.records(due, entity, reject=refused, counts=counts)
-    batches = chunk.batches(shaped, entity, reject=refused, counts=counts, adopt=adopted)
+    shaped = shape.records(due, entity, reject=refused, counts=counts, pending=report.pending)
+    batches = chunk.batches(shaped, entity, reject=refused, counts=counts, adopt=adopted, pending=report.pending)
     try:
         for batch in isolation.first(batches, lambda: _settle_next(window, settlement)):
             with settlement.responsible(batch):

@@ -16,8 +16,8 @@ from engine.errors import EntityError
 from engine.model import Entity, Field, Operation, Rejection
 from engine.spec import expressions
 from engine.stages import shape
+from engine.stages.block import ORIGIN
 from engine.stages.counts import Counts
-from engine.stages.origin import ORIGIN, Origin
 from tests.faultapi import FaultAPI
 from tests.project import Project, check_sums
 
@@ -37,7 +37,7 @@ def apply(
     wanted = Entity(
         "Users", "default", None, "q", ("Id",), "/users", "POST", 10, 10, operations, contract, None, None, ()
     )
-    table = [[ORIGIN, *header], *[[Origin(str(number)), *row] for number, row in enumerate(rows, 1)]]
+    table = [[ORIGIN, *header], *[[str(number), *row] for number, row in enumerate(rows, 1)]]
     shaped = shape.records(table, wanted, reject=refused.append, counts=counts)
     names = list(petl.header(shaped))[1:]
     counts.dropped, refused[:] = 0, []

@@ -69,16 +69,9 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
             counts=counts,
             page_size=chosen.page_size,
         )
-        rows = iter(due)
-        next(rows)
-        ids: list[str] = []
-        for row in rows:
-            ids.append(row[0].id)
-            counts.due += 1
-            if len(ids) == _AT_ONCE:
-                ledger.baseline(chosen.name, ids)
-                ids = []
-        ledger.baseline(chosen.name, ids)
+        for block in due.blocks()[1]:
+            ledger.baseline(chosen.name, block.ids)
+            counts.due += len(block.ids)
         ledger.act("Baseline", chosen.name, {"Records": counts.due, "Skipped": len(skipped)})
     if format_ == "json":
         common.print_json(

@@ -15,6 +15,7 @@ import click
 
 from engine import __version__
 from engine.errors import LeaseHeld, SpecError, SyncLedgerError
+from engine.memory import collect_rarely
 from engine.observe.masks import masked
 
 # Of each command: its module, and its line in the help.
@@ -74,6 +75,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    collect_rarely()
     _tolerant_streams()
     try:
         result = cli.main(standalone_mode=False)

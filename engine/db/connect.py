@@ -174,10 +174,22 @@ def _open_sqlite(text: str, root: Path, *, create: bool, read_only: bool) -> Con
         file.parent.mkdir(parents=True, exist_ok=True)
         mode = "ro" if read_only else "rwc"
         raw = sqlite3.connect(f"{_uri(file)}?mode={mode}", uri=True, isolation_level=None, timeout=SQLITE_BUSY_SECONDS)
+        if not read_only:
+            _keep_journal(raw)
     except (sqlite3.Error, OSError) as failure:
         raise ConnectionFailed(f"cannot open the SQLite file {file}: {failure}") from failure
     dialect = by_reported_name("SQLite", root)
     return Connection(raw, dialect, Templates(root, dialect), (sqlite3.Error,), description=str(file))
+
+
+def _keep_journal(raw: sqlite3.Connection) -> None:
+    """Have commits overwrite the head of SQLite's rollback journal instead of deleting the file: as safe, and quicker.
+
+    A file in another mode (WAL is one) stays in it. https://www.sqlite.org/pragma.html#pragma_journal_mode
+    """
+    with suppress(sqlite3.Error):  # a file that is busy or no database: the first statement says so
+        if raw.execute("PRAGMA journal_mode").fetchone() == ("delete",):
+            raw.execute("PRAGMA journal_mode = PERSIST")
 
 
 def _uri(file: Path) -> str:

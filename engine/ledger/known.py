@@ -23,6 +23,10 @@ class Known:
     refused: Mapping[str, str | None] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
 
+    def silent(self, ids: set[str]) -> bool:
+        """True where nothing is known of any of these IDs: all of them are due."""
+        return not (self.tracked or self.accepted or self.refused) and self.waiting.isdisjoint(ids)
+
     def rests(self, id_: str) -> Literal["waiting", "excluded"] | None:
         """How a record counts that is not due whatever its content is; None where it may be."""
         if id_ in self.waiting or (id_ in self.refused and self.refused[id_] is None):

@@ -78,15 +78,15 @@ class Log:
 
 def as_json(document: Any, mask: Mask) -> str:
     """The document as JSON text; its texts are masked one by one, so that it stays JSON."""
+    return orjson.dumps(_masked(document, mask)).decode()
 
-    def walk(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: walk(inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [walk(inner) for inner in value]
-        return mask(value) if isinstance(value, str) else value
 
-    return orjson.dumps(walk(document)).decode()
+def _masked(value: Any, mask: Mask) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(inner, mask) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner, mask) for inner in value]
+    return mask(value) if isinstance(value, str) else value
 
 
 def storable(text: str) -> str:

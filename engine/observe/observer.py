@@ -12,7 +12,6 @@ _LOG = logging.getLogger(__name__)
 class Progress(Protocol):
     """The counts that are worth showing."""
 
-    read: int
     excluded: int
     due: int
     accepted: int
@@ -21,6 +20,10 @@ class Progress(Protocol):
     in_doubt: int
     batches: int
     calls: int
+
+    @property
+    def read(self) -> int:
+        """Records that something was decided on."""
 
 
 class Observer(Protocol):

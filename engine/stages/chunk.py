@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from engine.errors import LedgerError, SyncLedgerError
+from engine.ledger.known import Known
 from engine.model import Batch, Entity, Rejection
 from engine.payload import content_hash, joined
+from engine.stages import block
 from engine.stages.counts import Counts
 from engine.stages.exclude import Reject
-from engine.stages.origin import Origin
 
 Adopt = Callable[[str, str], None]
 """Hears of a delivered record's ID and the hash of the content it has now."""
@@ -29,42 +31,35 @@ def batches(
     reject: Reject,
     counts: Counts | None = None,
     adopt: Adopt = lambda _id, _hash: None,
+    pending: set[str] | None = None,
 ) -> Iterator[Batch]:
     """Batches of `entity.batch_size` records from a petl table with an origin column.
 
-    A record that JSON cannot hold goes to `reject`. One whose content the API has seen is not due; `adopt` hears of those
-    that were delivered with a content that nobody knows. When reading fails, what was read before is given first.
+    A record that JSON cannot hold goes to `reject`. One whose content the API has seen is not due, and not `pending` any
+    more; `adopt` hears of those that were delivered with a content that nobody knows. When reading fails, what was read
+    before is given first.
     """
-    counts = counts or Counts()
-    rows = iter(shaped)
-    names = [str(name) for name in next(rows)[1:]]
+    encoder = _Encoder(entity, reject, counts or Counts(), adopt, set() if pending is None else pending)
     open_ = _Open(entity)
     failure: SyncLedgerError | None = None
     try:
-        for row in rows:
-            origin = row[0]
-            try:
-                part = encode(dict(zip(names, row[1:], strict=True)))
-            except (TypeError, ValueError, RecursionError) as refused:
-                origin.leave()
-                reject(Rejection(origin.id, f"the record cannot be written as JSON: {refused}"))
-                continue
-            if (origin.accepted is not None or origin.refused is not None) and _seen(origin, part, counts, adopt):
-                continue
-            if entity.max_bytes is not None:
-                if not open_.could_hold(part):
-                    origin.leave()
-                    reject(Rejection(origin.id, f"the record has {len(part)} bytes; `max_bytes` is {entity.max_bytes}"))
-                    continue
-                if open_.is_full_for(part):
+        header, blocks = block.blocks(shaped)
+        for some in blocks:
+            records = [dict(zip(header, row, strict=False)) for row in some.rows]  # rows of records are whole
+            at = 0
+            while at < len(records):
+                end = at + open_.room
+                for ids, part in encoder.parts(some.ids[at:end], records[at:end], some.known):
+                    if open_.is_full_for(part):
+                        yield open_.close()
+                    encoder.counts.due += len(ids)
+                    open_.add(ids, part)
+                if not open_.room:
                     yield open_.close()
-            counts.due += 1
-            open_.add(origin.id, part)
-            if len(open_.ids) == entity.batch_size:
-                yield open_.close()
+                at = end
     except LedgerError:
         # Nothing is sent that could not be tracked.
-        counts.failed += len(open_.ids)
+        encoder.counts.failed += len(open_.ids)
         raise
     except SyncLedgerError as stopped:
         failure = stopped
@@ -74,19 +69,60 @@ def batches(
         raise failure
 
 
-def _seen(origin: Origin, part: bytes, counts: Counts, adopt: Adopt) -> bool:
-    """True, and counted, when the API has seen this content of the record and said yes, or no."""
-    content = content_hash(part)
-    if origin.accepted == "":
-        adopt(origin.id, content)
-    if origin.accepted in ("", content):
-        counts.excluded += 1
-    elif origin.refused == content:
-        counts.waiting += 1
-    else:
-        return False
-    origin.leave()
-    return True
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """Records as JSON, and what is decided by their bytes."""
+
+    entity: Entity
+    reject: Reject
+    counts: Counts
+    adopt: Adopt
+    pending: set[str]
+
+    def parts(
+        self, ids: Sequence[str], records: Sequence[dict[str, Any]], known: Known
+    ) -> Iterator[tuple[Sequence[str], bytes]]:
+        """The records that are due, as the inside of a JSON array: all in one piece, or each alone where its bytes count."""
+        if self.entity.max_bytes is None and self.entity.resend != "changed" and not known.refused:
+            whole = _array(records)
+            if whole is not None:
+                yield ids, whole
+                return
+        for id_, record in zip(ids, records, strict=True):
+            part = self._alone(id_, record, known)
+            if part is not None:
+                yield [id_], part
+
+    def _alone(self, id_: str, record: dict[str, Any], known: Known) -> bytes | None:
+        """A record's own bytes; None where it does not go on."""
+        try:
+            part = encode(record)
+        except (TypeError, ValueError, RecursionError) as refused:
+            self.reject(Rejection(id_, f"the record cannot be written as JSON: {refused}"))
+            return None
+        if self._seen(id_, part, known):
+            self.pending.discard(id_)
+            return None
+        if self.entity.max_bytes is not None and len(joined([part], self.entity.wrap)) > self.entity.max_bytes:
+            self.reject(Rejection(id_, f"the record has {len(part)} bytes; `max_bytes` is {self.entity.max_bytes}"))
+            return None
+        return part
+
+    def _seen(self, id_: str, part: bytes, known: Known) -> bool:
+        """True, and counted, when the API has seen this content of the record and said yes, or no."""
+        accepted, refused = known.accepted.get(id_), known.refused.get(id_)
+        if accepted is None and refused is None:
+            return False
+        content = content_hash(part)
+        if accepted == "":
+            self.adopt(id_, content)
+        if accepted in ("", content):
+            self.counts.excluded += 1
+        elif refused == content:
+            self.counts.waiting += 1
+        else:
+            return False
+        return True
 
 
 class _Open:
@@ -95,23 +131,24 @@ class _Open:
     def __init__(self, entity: Entity) -> None:
         self._entity = entity
         self._empty = len(joined([], entity.wrap))
-        self._most = entity.max_bytes or float("inf")
         self._bytes = self._empty
         self.ids: list[str] = []
         self._parts: list[bytes] = []
 
-    def could_hold(self, part: bytes) -> bool:
-        """False for a record whose body would be too large even alone."""
-        return self._empty + len(part) <= self._most
+    @property
+    def room(self) -> int:
+        """Records that it still takes."""
+        return self._entity.batch_size - len(self.ids)
 
     def is_full_for(self, part: bytes) -> bool:
-        """True when the body would become too large with one more record."""
-        return bool(self.ids) and self._bytes + 1 + len(part) > self._most
+        """True when the body would become too large with one more part."""
+        most = self._entity.max_bytes
+        return most is not None and bool(self.ids) and self._bytes + 1 + len(part) > most
 
-    def add(self, id_: str, part: bytes) -> None:
-        """One more record."""
+    def add(self, ids: Sequence[str], part: bytes) -> None:
+        """More records."""
         self._bytes += len(part) + bool(self.ids)
-        self.ids.append(id_)
+        self.ids.extend(ids)
         self._parts.append(part)
 
     def close(self) -> Batch:
@@ -122,7 +159,10 @@ class _Open:
 
 
 def batch(entity: Entity, ids: Sequence[str], parts: Sequence[bytes]) -> Batch:
-    """One batch: a JSON array of records, wrapped in an object where the entity says so."""
+    """One batch: a JSON array of records, wrapped in an object where the entity says so.
+
+    A part is one record, or several with commas between them where nobody looks for changes.
+    """
     hashes = tuple(map(content_hash, parts)) if entity.resend == "changed" else ()
     payload = joined(parts, entity.wrap)
     return Batch(str(uuid.uuid4()), entity.name, str(uuid.uuid4()), tuple(ids), payload, hashes=hashes)
@@ -134,6 +174,14 @@ def encode(record: dict[str, Any]) -> bytes:
         return orjson.dumps(record, default=_exact)
     except TypeError:
         return orjson.dumps(_widened(record), default=_exact)
+
+
+def _array(records: Sequence[dict[str, Any]]) -> bytes | None:
+    """The records as the inside of one JSON array; None where one of them needs a closer look."""
+    try:
+        return orjson.dumps(records, default=_exact)[1:-1]
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _exact(value: Any) -> orjson.Fragment:

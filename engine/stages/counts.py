@@ -12,7 +12,6 @@ class Counts:
     `read = excluded + dropped + waiting + due` and `due = accepted + rejected + failed + in_doubt`.
     """
 
-    read: int = 0
     excluded: int = 0
     dropped: int = 0
     waiting: int = 0
@@ -24,3 +23,8 @@ class Counts:
     settled: int = 0
     batches: int = 0
     calls: int = 0
+
+    @property
+    def read(self) -> int:
+        """Records that something was decided on; those of a page that a stopped run did not come to are not among them."""
+        return self.excluded + self.dropped + self.waiting + self.due

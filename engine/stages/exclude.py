@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
-from petl.util.base import Table
-
 from engine.errors import EntityError
-from engine.identity import InvalidID, canonical_key, clip, is_canonical_guid
+from engine.identity import InvalidID, canonical_guids, canonical_key, clip
 from engine.ledger.known import Known
 from engine.model import Rejection
+from engine.stages import block
+from engine.stages.block import Block, Blocks, Header, Row
 from engine.stages.counts import Counts
-from engine.stages.origin import ORIGIN, Origin
 
 Lookup = Callable[[Sequence[str]], Known]
 Reject = Callable[[Rejection], None]
 
 
-class Due(Table):  # type: ignore[misc]  # petl has no types
-    """A petl table of the rows that are due, or may be by their content, each headed by its `Origin`."""
+class Due(Blocks):
+    """A petl table of the rows that are due, or may be by their content, with the canonical ID of each as its origin."""
 
     def __init__(
         self,
@@ -37,51 +35,61 @@ class Due(Table):  # type: ignore[misc]  # petl has no types
         self._reject, self._counts, self._page_size, self._limit = reject, counts, page_size, limit
         self._pending = pending
 
-    def __iter__(self) -> Iterator[Sequence[Any]]:
-        rows = iter(self._rows)
-        header = tuple(next(rows))
-        yield (ORIGIN, *header)
+    def blocks(self) -> tuple[Header, Iterator[Block]]:
+        """The rows that are due, a block at a time."""
+        header, pages = block.pages(self._rows, self._page_size)
         missing = [name for name in self._key if name not in header]
         if missing:
-            raise EntityError(f"the ID column {missing[0]!r} is not there; there are: {', '.join(map(str, header))}")
-        positions = [header.index(name) for name in self._key]
-        while page := list(islice(rows, self._page_size)):
-            yield from self._page(page, positions)
-            if self._full():
+            raise EntityError(f"the ID column {missing[0]!r} is not there; there are: {', '.join(header)}")
+        return header, self._blocks(pages, [header.index(name) for name in self._key])
+
+    def _blocks(self, pages: Iterator[list[Row]], positions: list[int]) -> Iterator[Block]:
+        for page in pages:
+            due = self._page(page, positions)
+            at = 0
+            while at < len(due.ids):
+                size = min(block.ROWS, self._room())
+                if not size:
+                    return
+                yield Block(due.ids[at : at + size], due.rows[at : at + size], due.known)
+                at += size
+            if not self._room():
                 return
-            page.clear()
 
-    def _full(self) -> bool:
-        return self._limit is not None and self._counts.due >= self._limit
+    def _room(self) -> int:
+        """Records that may still become due."""
+        return block.ROWS if self._limit is None else max(0, self._limit - self._counts.due)
 
-    def _page(self, page: list[Sequence[Any]], positions: list[int]) -> Iterator[Sequence[Any]]:
-        """One page's due rows. Counts move as rows leave, so that a run that stops early still adds up."""
+    def _page(self, page: list[Row], positions: list[int]) -> Block:
+        """The rows of one page that are due."""
         ids = _identify_all(page, positions)
-        known = self._lookup([id_ for id_ in ids if isinstance(id_, str)])
-        counts, pending, limit = self._counts, self._pending, self._limit
-        plain = not (known.accepted or known.refused)
-        seen: set[str] = set()
+        named = [id_ for id_ in ids if isinstance(id_, str)]
+        known = self._lookup(named)
+        distinct = set(named)
+        if len(distinct) == len(ids) and known.silent(distinct) and self._pending.isdisjoint(distinct):
+            self._pending |= distinct
+            return Block(named, page, known)
+        return self._sort(ids, page, known)
+
+    def _sort(self, ids: Sequence[str | Rejection], page: list[Row], known: Known) -> Block:
+        """The same for a page in which not all are due: each goes where it belongs."""
+        counts, pending = self._counts, self._pending
+        due: dict[str, Row] = {}
         for id_, row in zip(ids, page, strict=True):
-            if limit is not None and counts.due >= limit:
-                return
-            counts.read += 1
             if not isinstance(id_, str):
                 self._reject(id_)
             elif (how := known.rests(id_)) == "waiting":
                 counts.waiting += 1
             elif how == "excluded":
                 counts.excluded += 1
-            elif id_ in seen or id_ in pending:
+            elif id_ in due or id_ in pending:
                 self._reject(
                     Rejection(id_, "the ID stands twice in the source; its first record was taken", spare=True)
                 )
             else:
-                seen.add(id_)
-                pending.add(id_)
-                yield (Origin(id_, None, pending) if plain else self._origin(id_, known), *row)
-
-    def _origin(self, id_: str, known: Known) -> Origin:
-        return Origin(id_, pending=self._pending, accepted=known.accepted.get(id_), refused=known.refused.get(id_))
+                due[id_] = row
+        pending.update(due)
+        return Block(list(due), list(due.values()), known)
 
 
 def tracked(
@@ -104,14 +112,16 @@ def tracked(
     return Due(rows, key, lookup, reject, counts or Counts(), page_size, limit, set() if pending is None else pending)
 
 
-def _identify_all(page: list[Sequence[Any]], positions: list[int]) -> list[str | Rejection]:
+def _identify_all(page: list[Row], positions: list[int]) -> Sequence[str | Rejection]:
     if len(positions) == 1:
         at = positions[0]
-        return [row[at] if is_canonical_guid(row[at]) else _identify(row, positions) for row in page]
+        guids = canonical_guids([row[at] for row in page])
+        if guids is not None:
+            return guids
     return [_identify(row, positions) for row in page]
 
 
-def _identify(row: Sequence[Any], positions: list[int]) -> str | Rejection:
+def _identify(row: Row, positions: list[int]) -> str | Rejection:
     try:
         return canonical_key([row[position] for position in positions])
     except InvalidID as failure:

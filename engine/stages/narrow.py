@@ -21,6 +21,7 @@ from engine.identity import InvalidID, canonical_key
 from engine.ledger.known import Known, Lookup
 from engine.model import Entity, Exclusion
 from engine.stages import source
+from engine.stages.block import Header, Paged, Row
 from engine.stages.counts import Counts
 from engine.stages.source import WHOLE, Key, Reader, Span
 
@@ -101,34 +102,40 @@ def _is_guid(entity: Entity) -> bool:
     )
 
 
-class _Untracked(Table):  # type: ignore[misc]  # petl has no types
+class _Untracked(Paged):
     """The rows that the source's server does not see in the tracking table."""
 
     def __init__(self, reader: Reader, counts: Counts) -> None:
         self._reader, self._counts = reader, counts
 
-    def __iter__(self) -> Iterator[Sequence[Any]]:
-        returned = -1  # the header is none of them
-        for row in self._reader.rows():
-            returned += 1
-            yield row
+    def pages(self) -> tuple[Header, Iterator[list[Row]]]:
+        """The header and the pages; when all were given, the others are counted."""
+        header, pages = self._reader.pages()
+        return header, self._counted(pages)
+
+    def _counted(self, pages: Iterator[list[Row]]) -> Iterator[list[Row]]:
+        returned = 0
+        for page in pages:
+            returned += len(page)
+            yield page
         if not self._reader.run.cancelled.is_set():
-            left_out = max(0, self._reader.total() - returned)
-            self._counts.read += left_out
-            self._counts.excluded += left_out
+            self._counts.excluded += max(0, self._reader.total() - returned)
 
 
-class _IdsFirst(Table):  # type: ignore[misc]  # petl has no types
+class _IdsFirst(Paged):
     """Pages of IDs, and the rows of those that may be due."""
 
     def __init__(self, reader: Reader, lookup: Callable[[Sequence[str]], Known], counts: Counts) -> None:
         self._reader, self._lookup, self._counts = reader, lookup, counts
 
-    def __iter__(self) -> Iterator[Sequence[Any]]:
+    def pages(self) -> tuple[Header, Iterator[list[Row]]]:
+        """The header, and of each page of IDs the rows that may be due."""
+        reported = self._reader.columns()
+        names, positions = self._reader.key(reported)
+        return self._reader.spelled(reported), self._pages(names, positions)
+
+    def _pages(self, names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[list[Row]]:
         reader, size = self._reader, self._reader.entity.page_size
-        reported = reader.columns()
-        names, positions = reader.key(reported)
-        yield reader.spelled(reported)
         seen: Counter[Key] = Counter()
         after = reader.span.after
         while not reader.run.cancelled.is_set():
@@ -142,10 +149,10 @@ class _IdsFirst(Table):  # type: ignore[misc]  # petl has no types
                 last = reader.last_key(page.rows, positions) if page.rows else ()
                 if after is not None:
                     reader.drop_known(page.rows, positions, after)
-                yield from source.unseen(page.rows, positions, seen)
+                yield source.unseen(page.rows, positions, seen)
             else:
                 full, last = len(keys) >= size, keys[-1]
-                yield from rows
+                yield rows
             if not full:
                 return
             after = last
@@ -166,7 +173,6 @@ class _IdsFirst(Table):  # type: ignore[misc]  # petl has no types
         for id_ in ids:
             how = known.rests(id_)
             if how is not None:
-                self._counts.read += 1
                 setattr(self._counts, how, getattr(self._counts, how) + 1)
         return found
 

@@ -57,6 +57,19 @@ class Delivery:
     mask: Callable[[str], str] = field(default=lambda text: text)
     may_send: Callable[[], bool] = field(default=lambda: True)
     pace: Pace = field(default_factory=Pace)
+    _retrying: Retrying = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # One for all batches (each thread has its own state in it): it is a cycle of references, and would keep every
+        # batch's bytes until the garbage collector comes.
+        retrying = Retrying(
+            stop=stop_after_attempt(self.api.retry.attempts),
+            wait=self._wait,
+            retry=retry_if_result(lambda reply: reply.again),
+            sleep=self.run.sleep,
+            retry_error_callback=lambda _: None,
+        )
+        object.__setattr__(self, "_retrying", retrying)
 
     def deliver(self, batch: Batch, report: Report) -> Outcome:
         """Send a batch with one key and the same bytes in every attempt; `report` hears of each attempt.
@@ -80,14 +93,7 @@ class Delivery:
             return unsent(batch, "not sent: the lease of this run is lost")
         if self.closed.is_set():
             return unsent(batch, "not sent: the endpoint is closed for this run")
-        retrying = Retrying(
-            stop=stop_after_attempt(self.api.retry.attempts),
-            wait=self._wait,
-            retry=retry_if_result(lambda reply: reply.again),
-            sleep=self.run.sleep,
-            retry_error_callback=lambda _: replies[-1],
-        )
-        retrying(attempt)
+        self._retrying(attempt)
         outcome = conclude(batch, replies, keyed=self._keyed)
         if outcome.closes_endpoint:
             self.closed.set()

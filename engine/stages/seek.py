@@ -49,8 +49,7 @@ def _asked_for(reader: Reader, wanted: str) -> list[Sequence[Any]] | None:
 
 def _looked_for(reader: Reader, wanted: str) -> list[Sequence[Any]] | None:
     """The row by going through all of them."""
-    rows = reader.rows()
-    header = next(rows)
+    header, pages = reader.pages()
     _, positions = reader.key(header)
-    row = next((row for row in rows if source.canonical(row, positions) == wanted), None)
+    row = next((row for page in pages for row in page if source.canonical(row, positions) == wanted), None)
     return None if row is None else [header, row]

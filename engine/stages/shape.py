@@ -3,90 +3,111 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from petl.util.base import Table
-
 from engine.errors import EntityError
-from engine.identity import is_canonical_guid
 from engine.model import Entity, Field, Rejection
-from engine.stages import transform
+from engine.stages import block, columns
+from engine.stages.block import ORIGIN, Block, Blocks, Header, Row
+from engine.stages.columns import Convert, Values
 from engine.stages.counts import Counts
 from engine.stages.exclude import Reject
-from engine.stages.fields import CONVERTERS, natural
-from engine.stages.origin import ORIGIN
+from engine.stages.transform import Transform
 
 
-class Records(Table):  # type: ignore[misc]  # petl has no types
+@dataclass(frozen=True, slots=True)
+class _Contract:
+    """The fields of a record: name, position in the row, what it does with a value and with a whole column."""
+
+    names: Header
+    positions: Sequence[int]
+    converters: Sequence[Convert]
+    columns: Sequence[Callable[[Values], Values]]
+
+
+class Records(Blocks):
     """A petl table with the origin and exactly the fields of the contract, in order, converted."""
 
-    def __init__(self, due: Any, entity: Entity, reject: Reject, counts: Counts) -> None:
-        self._due, self._entity, self._reject, self._counts = due, entity, reject, counts
+    def __init__(self, due: Any, entity: Entity, reject: Reject, counts: Counts, pending: set[str]) -> None:
+        self._due, self._entity, self._reject, self._counts, self._pending = due, entity, reject, counts, pending
 
-    def __iter__(self) -> Iterator[Sequence[Any]]:
-        # The header is asked for at every step; the rows below it are read once.
-        rows = iter(transform.apply(transform.Once(self._due), self._entity, self._counts))
-        header = [str(name) for name in next(rows)]
-        names, positions, converters = _contract(self._entity, header)
-        yield (ORIGIN, *names)
-        origin_at = header.index(ORIGIN)
-        for row in rows:
-            origin = row[origin_at]
-            if origin.failure is None:
-                try:
-                    yield (origin, *[convert(row[at]) for convert, at in zip(converters, positions, strict=True)])
-                    continue
-                except (ValueError, IndexError, RecursionError):
-                    origin.fail(_first_broken(row, names, positions, converters))
-            origin.leave()
-            self._reject(Rejection(origin.id, origin.failure))
+    def blocks(self) -> tuple[Header, Iterator[Block]]:
+        """The records, a block at a time."""
+        header, due = block.blocks(self._due)
+        transform = Transform(header, self._entity) if self._entity.transform else None
+        contract = _contract(self._entity, transform.header if transform else header)
+        return contract.names, (self._shape(some, transform, contract) for some in due)
+
+    def _shape(self, given: Block, transform: Transform | None, contract: _Contract) -> Block:
+        if transform:
+            given = self._transformed(given, transform)
+        try:
+            table = list(zip(*given.rows, strict=True)) or [()] * len(contract.names)
+            made = [whole(table[at]) for whole, at in zip(contract.columns, contract.positions, strict=True)]
+        except (ValueError, IndexError, RecursionError):
+            return self._one_by_one(given, contract)
+        return Block(given.ids, list(zip(*made, strict=True)) if made else [()] * len(given.ids), given.known)
+
+    def _transformed(self, given: Block, transform: Transform) -> Block:
+        changed, failures = transform.apply(given)
+        for id_, reason in failures.items():
+            self._reject(Rejection(id_, reason))
+        dropped = set(given.ids).difference(changed.ids, failures)
+        self._counts.dropped += len(dropped)
+        self._pending -= dropped
+        return changed
+
+    def _one_by_one(self, given: Block, contract: _Contract) -> Block:
+        """The same for a block in which a record breaks its contract: that one is rejected, and the others go on."""
+        ids, rows = [], []
+        for id_, row in zip(given.ids, given.rows, strict=True):
+            try:
+                made = tuple(
+                    [convert(row[at]) for convert, at in zip(contract.converters, contract.positions, strict=True)]
+                )
+            except (ValueError, IndexError, RecursionError):
+                self._reject(Rejection(id_, _first_broken(row, contract)))
+                continue
+            ids.append(id_)
+            rows.append(made)
+        return Block(ids, rows, given.known)
 
 
-def records(due: Any, entity: Entity, *, reject: Reject, counts: Counts | None = None) -> Records:
+def records(
+    due: Any, entity: Entity, *, reject: Reject, counts: Counts | None = None, pending: set[str] | None = None
+) -> Records:
     """The records of a petl table with an origin column. One that breaks its contract goes to `reject` with the reason.
 
-    Iterating raises `EntityError` when a column that the spec names is not there.
+    Those that a `select` leaves out are counted and are not `pending` any more. Iterating raises `EntityError` when a
+    column that the spec names is not there.
     """
-    return Records(due, entity, reject, counts or Counts())
+    return Records(due, entity, reject, counts or Counts(), set() if pending is None else pending)
 
 
-def _contract(entity: Entity, header: list[str]) -> tuple[list[str], list[int], list[Callable[[Any], Any]]]:
+def _contract(entity: Entity, header: Header) -> _Contract:
+    fields: Sequence[Field | None]
     if entity.fields is None:
-        positions = [position for position, name in enumerate(header) if name != ORIGIN]
-        return [header[position] for position in positions], positions, [natural] * len(positions)
-    missing = [field.name for field in entity.fields if field.name not in header]
-    if missing:
-        there = ", ".join(name for name in header if name != ORIGIN)
-        names = ", ".join(repr(name) for name in missing)
-        raise EntityError(f"entity {entity.name!r}: no column gives the field {names}; there are: {there}")
-    converters = [_converter(field) for field in entity.fields]
-    return [field.name for field in entity.fields], [header.index(field.name) for field in entity.fields], converters
+        names = tuple(name for name in header if name != ORIGIN)
+        fields = [None] * len(names)
+    else:
+        names = tuple(field.name for field in entity.fields)
+        fields = entity.fields
+        missing = [name for name in names if name not in header]
+        if missing:
+            there = ", ".join(name for name in header if name != ORIGIN)
+            wanted = ", ".join(repr(name) for name in missing)
+            raise EntityError(f"entity {entity.name!r}: no column gives the field {wanted}; there are: {there}")
+    return _Contract(
+        names,
+        [header.index(name) for name in names],
+        [columns.converter(field) for field in fields],
+        [columns.column(field) for field in fields],
+    )
 
 
-def _converter(field: Field) -> Callable[[Any], Any]:
-    """What a field does with a value. Most values are in order already, and one look must tell: there are millions."""
-    convert = CONVERTERS[field.type]
-
-    def checked(value: Any) -> Any:
-        if value is not None:
-            return convert(value)
-        if field.nullable:
-            return None
-        raise ValueError("is NULL, which its type does not allow (`?` would)")
-
-    if field.type == "string":
-        return lambda value: value if type(value) is str and value.isascii() else checked(value)
-    if field.type == "int":
-        return lambda value: value if type(value) is int else checked(value)
-    if field.type == "guid":
-        return lambda value: value if is_canonical_guid(value) else checked(value)
-    return checked
-
-
-def _first_broken(
-    row: Sequence[Any], names: list[str], positions: list[int], converters: list[Callable[[Any], Any]]
-) -> str:
-    for name, position, convert in zip(names, positions, converters, strict=True):
+def _first_broken(row: Row, contract: _Contract) -> str:
+    for name, position, convert in zip(contract.names, contract.positions, contract.converters, strict=True):
         try:
             convert(row[position])
         except IndexError:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import TemplateError
-from petl.util.base import Table
 
 from engine.context import RunContext
 from engine.db.connect import Connection, Rows
@@ -18,6 +17,7 @@ from engine.errors import DatabaseError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
 from engine.spec import expressions
+from engine.stages.block import Header, Paged, Row
 
 Key = tuple[Any, ...]
 """The driver's own values of a row's ID columns."""
@@ -34,14 +34,15 @@ class Span:
 WHOLE = Span()
 
 
-class Pages(Table):  # type: ignore[misc]  # petl has no types
+class Pages(Paged):
     """A petl table over the pages of an entity: lazy, one page in memory, one pass per iteration."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    def __iter__(self) -> Iterator[Sequence[Any]]:
-        return self._reader.rows()
+    def pages(self) -> tuple[Header, Iterator[list[Row]]]:
+        """The header, as the spec spells it, and the pages in key order."""
+        return self._reader.pages()
 
 
 def pages(connection: Connection, entity: Entity, run: RunContext) -> Pages:
@@ -105,23 +106,25 @@ class Reader:
         """True when the SQL holds its own condition, order and limit."""
         return not self.connection.templates.wrapped(self.entity.template, self.entity.query)
 
-    def rows(self) -> Iterator[Sequence[Any]]:
-        """The header, then the rows of every page, in key order."""
+    def pages(self) -> tuple[Header, Iterator[list[Row]]]:
+        """The header, and the rows page by page, in key order."""
         # SQL that pages itself names its columns itself; asking it for a page of none may not even parse.
         known = () if self.own_paging else self.columns()
         names = self.key(known)[0] if known else self.entity.id
-        page = self.page(names, self.span.after)
-        yield self.spelled(page.columns)
-        names, positions = self.key(page.columns)
+        first = self.page(names, self.span.after)
+        _, positions = self.key(first.columns)
+        return self.spelled(first.columns), self._pages(first.rows, names, positions)
+
+    def _pages(self, rows: list[Row], names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[list[Row]]:
         seen: Counter[Key] = Counter()
-        while page.rows and not self.run.cancelled.is_set():
-            full, last = len(page.rows) >= self.entity.page_size, self.last_key(page.rows, positions)
-            yield from unseen(page.rows, positions, seen)
+        while rows and not self.run.cancelled.is_set():
+            full, last = len(rows) >= self.entity.page_size, self.last_key(rows, positions)
+            yield unseen(rows, positions, seen)
             if not full:
                 return
-            page.rows.clear()
-            page = self.page(names if known else self.entity.id, last)
-            self.drop_known(page.rows, positions, last)
+            rows.clear()  # before the next page is there
+            rows = self.page(names, last).rows
+            self.drop_known(rows, positions, last)
 
     def drop_known(self, rows: list[Any], positions: tuple[int, ...], last: Key) -> None:
         """Take away rows with the key that the page should come after.
@@ -258,11 +261,11 @@ def _all_plain(keys: list[Any]) -> bool:
         return False
 
 
-def unseen(rows: list[Sequence[Any]], positions: tuple[int, ...], seen: Counter[Key]) -> Iterator[Sequence[Any]]:
+def unseen(rows: list[Row], positions: tuple[int, ...], seen: Counter[Key]) -> list[Row]:
     """The rows that the page before did not bring: one with a NULL in a composite key may come after its last whole key."""
     if len(positions) == 1 and not seen and _all_plain([row[positions[0]] for row in rows]):
-        yield from rows
-        return
+        return rows
+    new: list[Row] = []
     again, after = seen.copy(), Counter[Key]()
     for row in rows:
         key = tuple(row[position] for position in positions)
@@ -273,9 +276,10 @@ def unseen(rows: list[Sequence[Any]], positions: tuple[int, ...], seen: Counter[
             if again[key]:
                 again[key] -= 1
                 continue
-        yield row
+        new.append(row)
     seen.clear()
     seen.update(after)
+    return new
 
 
 def _words(entity: Entity) -> Iterator[str]:

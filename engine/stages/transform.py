@@ -1,4 +1,4 @@
-"""The `transform` of an entity as petl operations. One record's failure is kept with that record and stops no other."""
+"""The `transform` of an entity as petl operations. One record's failure is kept with its ID and stops no other."""
 
 from __future__ import annotations
 
@@ -15,92 +15,102 @@ from engine.errors import EntityError
 from engine.model import Entity, Operation
 from engine.spec import expressions
 from engine.stages import fields
-from engine.stages.counts import Counts
-from engine.stages.origin import ORIGIN
+from engine.stages.block import ORIGIN, Block, Header
+
+Failures = dict[str, str]
+"""The first failure of a record, by its ID."""
 
 
-def apply(table: Any, entity: Entity, counts: Counts) -> Any:
-    """The table after every operation, in order. Raises `EntityError` for a column that is not there."""
-    for operation in entity.transform:
-        if operation.name == "select":
-            table = _select(table, operation.argument, counts)
-            continue
-        _require(entity, operation, list(petl.header(table)))
-        table = _STEPS[operation.name](table, operation.argument)
-        _distinct(entity, operation, list(petl.header(table)))
-    return table
+class Transform:
+    """The operations of one entity, built once and applied to block after block. `header` is theirs, with the origin.
+
+    Raises `EntityError` for a column that is not there.
+    """
+
+    def __init__(self, header: Header, entity: Entity) -> None:
+        self._failures: Failures = {}
+        self._given = _Given((ORIGIN, *header))
+        self._table: Any = self._given
+        for operation in entity.transform:
+            _require(entity, operation, list(petl.header(self._table)))
+            self._table = _STEPS[operation.name](self._table, operation.argument, self._failures)
+            _distinct(entity, operation, list(petl.header(self._table)))
+        self.header: Header = tuple(map(str, petl.header(self._table)))
+
+    def apply(self, given: Block) -> tuple[Block, Failures]:
+        """The rows, with the origin, after every operation; and the records that failed."""
+        self._failures.clear()
+        self._given.rows = [(id_, *row) for id_, row in zip(given.ids, given.rows, strict=True)]
+        at = self.header.index(ORIGIN)
+        rows = [row for row in petl.data(self._table) if row[at] not in self._failures]
+        return Block([row[at] for row in rows], rows, given.known), dict(self._failures)
 
 
-class Once(Table):  # type: ignore[misc]  # petl has no types
-    """A table whose header can be asked for again and again while its rows are read once."""
+class _Given(Table):  # type: ignore[misc]  # petl has no types
+    """The table under all operations: its rows are set anew for every block."""
 
-    def __init__(self, rows: Any) -> None:
-        self._rows = iter(rows)
-        self._header = next(self._rows)
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self.rows: list[Any] = []
 
     def __iter__(self) -> Iterator[Any]:
         yield self._header
-        yield from self._rows
+        yield from self.rows
 
 
-def _rename(table: Any, names: dict[str, str]) -> Any:
+def _rename(table: Any, names: dict[str, str], _: Failures) -> Any:
     return petl.rename(table, names)
 
 
-def _convert(table: Any, conversions: dict[str, Any]) -> Any:
+def _convert(table: Any, conversions: dict[str, Any], failures: Failures) -> Any:
     for column, wanted in conversions.items():
-        table = petl.convert(table, column, _conversion(column, wanted), pass_row=True, failonerror=True)
+        table = petl.convert(table, column, _conversion(column, wanted, failures), pass_row=True, failonerror=True)
     return table
 
 
-def _add(table: Any, columns: dict[str, str]) -> Any:
+def _add(table: Any, columns: dict[str, str], failures: Failures) -> Any:
     for column, text in columns.items():
         evaluate = expressions.compile_expression(text)
-        table = petl.addfield(table, column, _guarded(column, _from_record(evaluate), with_value=False))
+        table = petl.addfield(table, column, _guarded(column, failures, _from_record(evaluate), with_value=False))
     return table
 
 
-def _select(table: Any, text: str, counts: Counts) -> Any:
+def _select(table: Any, text: str, failures: Failures) -> Any:
     evaluate = expressions.compile_expression(text)
 
     def keep(row: Any) -> bool:
-        origin = row[ORIGIN]
-        if origin.failure:
+        if row[ORIGIN] in failures:
             return True
         try:
-            kept = bool(evaluate(_record(row)))
+            return bool(evaluate(_record(row)))
         except expressions.ExpressionError as failure:
-            origin.fail(f"select: {failure}")
+            failures[row[ORIGIN]] = f"select: {failure}"
             return True
-        if not kept:
-            counts.dropped += 1
-            origin.leave()
-        return kept
 
     return petl.select(table, keep)
 
 
-def _cut(table: Any, columns: list[str]) -> Any:
+def _cut(table: Any, columns: list[str], _: Failures) -> Any:
     return petl.cut(table, ORIGIN, *columns)
 
 
-def _cut_out(table: Any, columns: list[str]) -> Any:
+def _cut_out(table: Any, columns: list[str], _: Failures) -> Any:
     return petl.cutout(table, *columns)
 
 
-def _move(table: Any, positions: dict[str, int]) -> Any:
+def _move(table: Any, positions: dict[str, int], _: Failures) -> Any:
     for column, position in positions.items():
         table = petl.movefield(table, column, position + 1)  # the origin stays first
     return table
 
 
-def _fill(table: Any, values: dict[str, Any]) -> Any:
+def _fill(table: Any, values: dict[str, Any], _: Failures) -> Any:
     for column, value in values.items():
         table = petl.replace(table, column, None, value, failonerror=True)
     return table
 
 
-def _split(table: Any, argument: dict[str, Any]) -> Any:
+def _split(table: Any, argument: dict[str, Any], failures: Failures) -> Any:
     column, pattern, into = argument["field"], re.compile(argument["pattern"]), argument["into"]
 
     def parts(value: Any, _: Any) -> list[Any]:
@@ -111,12 +121,12 @@ def _split(table: Any, argument: dict[str, Any]) -> Any:
 
     # petl's own `split` stops the whole table at a NULL; its `unpack` does the work on guarded parts.
     split = petl.convert(
-        table, column, _guarded(column, parts, failed=[None] * len(into)), pass_row=True, failonerror=True
+        table, column, _guarded(column, failures, parts, failed=[None] * len(into)), pass_row=True, failonerror=True
     )
     return petl.unpack(split, column, into)
 
 
-def _unpack_dict(table: Any, argument: dict[str, Any]) -> Any:
+def _unpack_dict(table: Any, argument: dict[str, Any], failures: Failures) -> Any:
     column = argument["field"]
 
     def parse(value: Any, _: Any) -> dict[str, Any]:
@@ -125,17 +135,17 @@ def _unpack_dict(table: Any, argument: dict[str, Any]) -> Any:
             raise ValueError("not a JSON object")
         return found or {}
 
-    parsed = petl.convert(table, column, _guarded(column, parse, failed={}), pass_row=True, failonerror=True)
+    parsed = petl.convert(table, column, _guarded(column, failures, parse, failed={}), pass_row=True, failonerror=True)
     return petl.unpackdict(parsed, column, keys=argument["keys"], missing=None)
 
 
-_STEPS: dict[str, Callable[[Any, Any], Any]] = {
-    "rename": _rename, "convert": _convert, "add": _add, "cut": _cut, "cut_out": _cut_out,
+_STEPS: dict[str, Callable[[Any, Any, Failures], Any]] = {
+    "select": _select, "rename": _rename, "convert": _convert, "add": _add, "cut": _cut, "cut_out": _cut_out,
     "move": _move, "fill": _fill, "split": _split, "unpack_dict": _unpack_dict,
 }  # fmt: skip
 
 
-def _conversion(column: str, wanted: Any) -> Any:
+def _conversion(column: str, wanted: Any, failures: Failures) -> Any:
     if isinstance(wanted, dict):
         # The keys of a map are as YAML reads them; a database may hold 1 where the map says '1'.
         by_text = {str(key): value for key, value in wanted.items()}
@@ -146,25 +156,26 @@ def _conversion(column: str, wanted: Any) -> Any:
         )
     named = expressions.converter(wanted)
     if not isinstance(named, str):
-        return _guarded(column, lambda value, row: named({**_record(row), "value": value}))
+        return _guarded(column, failures, lambda value, row: named({**_record(row), "value": value}))
     if named in expressions.TEXT:
         change = expressions.TEXT[named]
-        return _guarded(column, lambda value, _: change(value) if isinstance(value, str) else value)
+        return _guarded(column, failures, lambda value, _: change(value) if isinstance(value, str) else value)
     convert = fields.CONVERTERS[named]  # type: ignore[index]  # one of TYPES
-    return _guarded(column, lambda value, _: None if value is None else convert(value))
+    return _guarded(column, failures, lambda value, _: None if value is None else convert(value))
 
 
-def _guarded(column: str, work: Callable[[Any, Any], Any], *, failed: Any = None, with_value: bool = True) -> Any:
+def _guarded(
+    column: str, failures: Failures, work: Callable[[Any, Any], Any], *, failed: Any = None, with_value: bool = True
+) -> Any:
     """`work(value, row)`; a failure is kept with the row's origin, and nothing further is done for that row."""
 
     def guarded(value: Any, row: Any) -> Any:
-        origin = row[ORIGIN]
-        if origin.failure:
+        if row[ORIGIN] in failures:
             return failed
         try:
             return work(value, row)
         except Exception as failure:  # noqa: BLE001 - whatever a filter raises is this record's failure and no other's
-            origin.fail(f"field {column!r}: {failure or type(failure).__name__}")
+            failures[row[ORIGIN]] = f"field {column!r}: {failure or type(failure).__name__}"
             return failed
 
     return guarded if with_value else lambda row: guarded(None, row)
@@ -189,7 +200,7 @@ def _distinct(entity: Entity, operation: Operation, header: list[Any]) -> None:
 
 def _require(entity: Entity, operation: Operation, header: list[Any]) -> None:
     argument = operation.argument
-    if operation.name == "add":
+    if operation.name in ("add", "select"):
         return
     needed = [argument["field"]] if operation.name in ("split", "unpack_dict") else list(argument)
     missing = [name for name in needed if name not in header]
