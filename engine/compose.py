@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from engine.context import RunContext
 from engine.db import connect, strings
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.endpoint.session import Caller
 from engine.errors import ConnectionFailed, LedgerError
 from engine.ledger.acts import Acts

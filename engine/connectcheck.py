@@ -11,7 +11,7 @@ from engine.ledger.known import Known
 from engine.model import Entity
 from engine.spec.load import Loaded
 from engine.spec.reader import Place
-from engine.stages import exclude, shape, source
+from engine.stages import exclude, shape, since, source
 
 
 @dataclass(slots=True)
@@ -58,6 +58,7 @@ def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, i
     due = exclude.tracked([header], entity.id, lambda _: Known(), reject=lambda _: None)
     for _ in shape.records(due, entity, reject=lambda _: None):
         pass
+    since.look(source.Reader(connection, entity, run), lambda _: None)
     keys = source.check_keys(connection, entity, run)
     if keys and keys.repeated:
         message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {keys.repeated:,} rows repeat one; only the first of each is sent"

@@ -43,6 +43,20 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedSince:
+    """Read only the rows whose column is at or above what it was, less `overlap` (seconds, or a number for a number's column).
+
+    Everything is read all the same once `full_check_every` seconds have passed.
+    """
+
+    column: str
+    overlap: float
+    counted: bool
+    """True where `overlap` is a number, not seconds."""
+    full_check_every: float
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """One kind of record: where it is read, how it is shaped, where it is sent."""
 
@@ -70,6 +84,7 @@ class Entity:
     max_bytes: int | None = None
     exclude: Exclusion | None = None
     partitions: int | None = None
+    changed_since: ChangedSince | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.context import RunContext
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.endpoint.session import Caller
 from engine.errors import ConnectionFailed, EntityError, SourceError
+from engine.ledger.history import History
 from engine.ledger.known import Lookup
 from engine.ledger.parks import Park
 from engine.model import Batch, Entity, Exclusion, Rejection
-from engine.stages import chunk, exclude, narrow, shape, source
+from engine.stages import chunk, exclude, narrow, shape, since, source
 from engine.stages.counts import Counts
+from engine.stages.source import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,14 @@ class Request:
 class EntityPlan:
     """What a run would find and send of one entity.
 
-    `in_doubt` are records of open batches, `without_id` and `repeated` rows that it would reject. While its endpoint is
+    `since` is the value from which it would be read, where only what changed is. `in_doubt` are records of open batches, `without_id` and `repeated` rows that it would reject. While its endpoint is
     parked, nothing is sent.
     """
 
     name: str
     counts: Counts = field(default_factory=Counts)
     exclude: Exclusion | None = None
+    since: Any = None
     in_doubt: int = 0
     without_id: int = 0
     repeated: int = 0
@@ -51,7 +54,7 @@ class EntityPlan:
         """The document of one entity."""
         counts = self.counts
         return {
-            "name": self.name, "exclude": self.exclude, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
+            "name": self.name, "exclude": self.exclude, "since": str(self.since) if self.since is not None else None, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
             "in_doubt": self.in_doubt, "resting": counts.waiting - self.in_doubt, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
             "without_id": self.without_id, "repeated_ids": self.repeated,
             "parked_until": str(self.park.until) if self.park else None, "error": self.error,
@@ -64,18 +67,21 @@ class EntityPlan:
 def plan_entity(
     entity: Entity,
     connect: Callable[[str], Connection],
-    lookup: Lookup,
+    history: History | None,
     visible: str | None,
     run: RunContext,
     caller: Caller,
     preview: int,
 ) -> EntityPlan:
-    """Read the entity as a run would, and count. The first `preview` requests are kept."""
+    """Read the entity as a run would, and count; without a ledger everything is due. The first `preview` requests are kept."""
     made, met = EntityPlan(entity.name), set[str]()
-    lookup = replace(lookup, met=met)
     try:
+        lookup = replace(_lookup(history, entity), met=met)
         connection = connect(entity.connection)
-        for batch in _batches(entity, connection, lookup, visible, run, made):
+        look = since.look(source.Reader(connection, entity, run), history.watermark if history else lambda _: None)
+        span = source.Span(since=look.since) if look else source.WHOLE
+        made.since = span.since.value if span.since else None
+        for batch in _batches(entity, connection, lookup, visible, run, made, span):
             made.counts.batches += 1
             if len(made.requests) < preview:
                 made.requests.append(_request(entity, batch, caller))
@@ -90,8 +96,18 @@ def plan_entity(
     return made
 
 
+def _lookup(history: History | None, entity: Entity) -> Lookup:
+    return history.lookup(entity.name, changed=entity.resend == "changed") if history else Lookup(None, entity.name)
+
+
 def _batches(
-    entity: Entity, connection: Connection, lookup: Lookup, visible: str | None, run: RunContext, made: EntityPlan
+    entity: Entity,
+    connection: Connection,
+    lookup: Lookup,
+    visible: str | None,
+    run: RunContext,
+    made: EntityPlan,
+    span: Span,
 ) -> Iterator[Batch]:
     def refuse(rejection: Rejection) -> None:
         made.counts.due += 1
@@ -100,7 +116,7 @@ def _batches(
         if rejection.reason in made.reasons or len(made.reasons) < 20:
             made.reasons[rejection.reason] = made.reasons.get(rejection.reason, 0) + 1
 
-    narrowed = narrow.pages(connection, entity, run, lookup, visible, made.counts)
+    narrowed = narrow.pages(connection, entity, run, lookup, visible, made.counts, span)
     made.exclude = narrowed.how
     due = exclude.tracked(
         narrowed.rows,

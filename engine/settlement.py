@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from engine.context import RunContext
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.endpoint.session import Caller
 from engine.errors import LedgerError
 from engine.ledger.ledger import Ledger
@@ -46,6 +46,12 @@ class EntityReport:
         if remark and remark not in (self.error or "") and self._notes < _SAMPLES:
             self._notes += 1
             self.error = f"{self.error}; {remark}" if self.error else remark
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing that was read is left for a later run."""
+        counts = self.counts
+        return self.error is None and not (counts.rejected or counts.failed or counts.in_doubt or counts.waiting)
 
     _notes: int = field(default=0, repr=False)
 

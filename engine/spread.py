@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from engine.errors import LedgerError
-from engine.model import Entity, Rejection
+from engine.model import Rejection
 from engine.settlement import EntityReport, Tools
 from engine.stages import source
 from engine.stages.counts import Counts
@@ -69,9 +69,9 @@ class Crew(Protocol):
         """Replace what a dead worker may have broken."""
 
 
-def parts(entity: Entity, tools: Tools, crew: Crew) -> list[Part]:
-    """The parts of an entity; one where it cannot be cut. Raises `SourceError`."""
-    reader = Reader(tools.connect(entity.connection), entity, tools.run)
+def parts(reader: Reader, tools: Tools, crew: Crew) -> list[Part]:
+    """The parts of what is to be read of an entity; one where it cannot be cut. Raises `SourceError`."""
+    entity = reader.entity
     wanted = entity.partitions or crew.size
     cuts = [] if wanted == 1 or reader.own_paging else source.cuts(reader, wanted)
     bounds = [None, *cuts, None]
@@ -81,7 +81,7 @@ def parts(entity: Entity, tools: Tools, crew: Crew) -> list[Part]:
     return [
         Part(
             crew.spec, crew.digest, run.id, run.started, run.last_success, lease.token, entity.name, number,
-            len(cuts) + 1, Span(bounds[number], bounds[number + 1]),
+            len(cuts) + 1, Span(bounds[number], bounds[number + 1], reader.span.since),
         )
         for number in range(len(cuts) + 1)
     ]  # fmt: skip

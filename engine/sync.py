@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from engine import spread
 from engine.errors import ConnectionFailed, EntityError, LedgerError, SourceError
 from engine.model import Entity, Outcome
 from engine.settlement import Adopted, EntityReport, Refused, Settlement, Tools
 from engine.spread import Crew
-from engine.stages import chunk, exclude, narrow, shape
+from engine.stages import chunk, exclude, narrow, shape, since
 from engine.stages.isolate import Isolation
 from engine.stages.post import Delivery
-from engine.stages.source import WHOLE, Span
+from engine.stages.source import WHOLE, Reader, Span
 from engine.stages.window import Window
 
 
@@ -59,11 +60,16 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
     if work.settlement.parked():
         return
     _settle_open(work)
-    parts = spread.parts(entity, tools, crew) if crew else []
+    reader = Reader(tools.connect(entity.connection), entity, tools.run)
+    look = since.look(reader, tools.ledger.watermark)
+    span = Span(since=look.since) if look else WHOLE
+    parts = spread.parts(replace(reader, span=span), tools, crew) if crew else []
     if crew and len(parts) > 1:
         spread.spread(parts, tools, report, crew, lambda: _settle_open(work, in_flight=True))
     else:
-        deliver(entity, tools, report, limit=limit)
+        deliver(entity, tools, report, limit=limit, span=span)
+    if look and limit is None and report.complete and not tools.run.cancelled.is_set():
+        tools.ledger.move_watermark(entity.name, look.newest, look.source, full=look.since is None)
 
 
 class _Work:

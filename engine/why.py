@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.context import RunContext, utc_now
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.errors import ConnectionFailed, EntityError, SourceError
 from engine.ledger.history import History
 from engine.ledger.known import Known

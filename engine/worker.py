@@ -15,7 +15,7 @@ import orjson
 
 from engine import compose
 from engine.context import RunContext, utc_now
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.errors import LedgerError, SpecError, SyncLedgerError
 from engine.ledger.ledger import Ledger
 from engine.observe import masks

@@ -20,7 +20,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.context import RunContext
-from engine.db.connect import Connection, open_ledger, open_source
+from engine.db.connect import open_ledger, open_source
+from engine.db.connection import Connection
 from engine.db.sql import Statement
 from engine.errors import LedgerError, SourceError
 from engine.identity import InvalidID, canonical

@@ -20,7 +20,8 @@ import pyodbc
 import pytest
 
 from engine.db import connect
-from engine.db.connect import Connection, open_ledger
+from engine.db.connect import open_ledger
+from engine.db.connection import Connection
 from engine.db.sql import Statement
 from engine.errors import LedgerError
 from engine.ledger.ledger import Ledger

@@ -13,7 +13,7 @@ from jinja2 import meta
 from sqlglot.errors import ErrorLevel
 
 from engine.db.dialect import dialects
-from engine.db.sql import PageRequest, RunFacts, Statement, Templates
+from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, Templates, TrackedIn
 from engine.identity import MAX_LENGTH, InvalidID, canonical_key
 from engine.ledger.tables import Tables
 from engine.model import LedgerSpec
@@ -107,6 +107,44 @@ def test_every_page_is_one_tsql_statement(key: tuple[str, ...], what: str, cte: 
     assert all(f"[{name}]" in statement.text for name in key) or what == "columns"
     assert ("TOP (?)" in statement.text) == (what in ("first", "next"))
     assert ("ORDER BY" in statement.text) == (what in ("first", "next"))
+
+
+SINCE = Since("Name", "2026-01-01")
+NARROW: dict[str, dict[str, Any]] = {
+    "keys": {"keys": True},
+    "find": {"find": (("a",) * 3, ("b",) * 3)},
+    "total": {"total": True},
+    "total of a range": {"total": True, "after": ("a",) * 3, "upto": ("b",) * 3, "since": SINCE},
+    "cut": {"cut": Cut(10, 100)},
+    "cut of what changed": {"cut": Cut(10, 100), "since": SINCE},
+    "range": {"after": ("a",) * 3, "upto": ("b",) * 3},
+    "untracked": {"tracking": TrackedIn("LOG.dbo.TB_R_SYNC_TRACKING", "Users", True)},
+    "changed": {"since": SINCE},
+    "all at once": {
+        "after": ("a",) * 3, "upto": ("b",) * 3, "since": SINCE, "tracking": TrackedIn("TB_R_SYNC_TRACKING", "Users", False),
+    },
+    "newest": {"newest": "Name", "limit": 1},
+    "newest of what changed": {"newest": "Name", "since": SINCE, "limit": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", NARROW)
+@pytest.mark.parametrize("key", KEYS, ids=len)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_narrow_page_is_one_statement_of_its_dialect(dialect: str, key: tuple[str, ...], mode: str) -> None:
+    given = {"limit": 10, **NARROW[mode]}
+    for name in ("after", "upto"):
+        if name in given:
+            given[name] = given[name][: len(key)]
+    if "find" in given:
+        given["find"] = tuple(wanted[: len(key)] for wanted in given["find"])
+    request = PageRequest("Users", FACTS, names=key, **given)
+    statement = templates(dialect).page(None, "SELECT Id, A, B, Name FROM TB_M_USER", request)
+    check_marks(statement)
+    if dialect == "mssql":
+        check_tsql(statement)
+    read = {"mssql": "tsql", "postgresql": "postgres"}.get(dialect, dialect)
+    assert len(sqlglot.parse(statement.text, read=read, error_level=ErrorLevel.RAISE)) == 1
 
 
 @pytest.mark.parametrize("what", WHAT)

@@ -10,9 +10,6 @@ from engine import compose
 from engine.cli import common
 from engine.context import RunContext
 from engine.endpoint.session import Caller
-from engine.ledger.history import History
-from engine.ledger.known import Lookup
-from engine.model import Entity
 from engine.observe.masks import masked
 from engine.plan import EntityPlan, plan_entity
 
@@ -51,7 +48,7 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
                 made = plan_entity(
                     entity,
                     opened.source,
-                    _lookup(history, entity),
+                    history,
                     compose.visible(pipeline, entity),
                     run,
                     caller,
@@ -66,10 +63,6 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
     else:
         _show(plans)
     return 4 if any(made.database_failed for made in plans) else 1 if any(made.error for made in plans) else 0
-
-
-def _lookup(history: History | None, entity: Entity) -> Lookup:
-    return history.lookup(entity.name, changed=entity.resend == "changed") if history else Lookup(None, entity.name)
 
 
 def _masked_json(made: EntityPlan) -> dict[str, object]:
@@ -92,6 +85,8 @@ def _show(plans: list[EntityPlan]) -> None:
     for made in plans:
         if made.error:
             click.echo(f"{made.name}: {masked(made.error)}")
+        if made.since is not None:
+            click.echo(f"{made.name}: only what changed since {made.since} is read (`changed_since`)")
         if made.park:
             click.echo(f"{made.name}: {made.park}; a run sends nothing there before")
         for reason, count in made.reasons.items():

@@ -44,6 +44,7 @@ def status(spec: Path, limit: int, format_: str) -> int:
         holder = ledger.holder() if ledger else None
         caller = Caller(pipeline.api)
         urls = dict.fromkeys(caller.url(entity.endpoint) for entity in pipeline.entities)
+        watermarks = ledger.watermarks() if ledger else {}
         parks = [park for url in urls if ledger and (park := ledger.parked(url))]
         _audit(opened, loaded.secrets)
     # Entities of the spec first, in its order; then what the ledger still holds of others.
@@ -57,12 +58,13 @@ def status(spec: Path, limit: int, format_: str) -> int:
                 "lease": holder.as_json() if holder else None,
                 "parked_endpoints": [park.as_json() for park in parks],
                 "open_batches": [_open_json(batch) for batch in left],
-                "entities": [_standing_json(*item) for item in ordered.items()],
+                "entities": [_standing_json(*item, watermarks.get(item[0])) for item in ordered.items()],
             }
         )
     else:
         _show(pipeline.name, runs, holder)
         _show_entities(ordered)
+        _show_watermarks(watermarks)
         _show_open(left, parks)
     return 0
 
@@ -85,11 +87,13 @@ def _run_json(run: Run) -> dict[str, Any]:
     }
 
 
-def _standing_json(name: str, standing: Standing) -> dict[str, Any]:
+def _standing_json(name: str, standing: Standing, watermark: tuple[Any, Any] | None) -> dict[str, Any]:
     moments = {key: getattr(standing, key) for key in ("last_tracked", "last_rejected", "next_try")}
     return {
         "name": name, "tracked": standing.tracked, "rejected": standing.rejected, "parked": standing.parked,
         **{key: str(moment) if moment else None for key, moment in moments.items()},
+        "watermark": str(watermark[0]) if watermark else None,
+        "full_check": str(watermark[1]) if watermark else None,
     }  # fmt: skip
 
 
@@ -135,6 +139,11 @@ def _show_entities(standings: dict[str, Standing]) -> None:
         ("Next try", "left"),
     ]
     common.print_table(columns, rows)
+
+
+def _show_watermarks(watermarks: dict[str, tuple[Any, Any]]) -> None:
+    for name, (value, full) in sorted(watermarks.items()):
+        click.echo(f"{name}: read and delivered up to {value}; everything was read last on {_time(full)} (UTC)")
 
 
 def _show_open(left: list[OpenBatch], parks: list[Park]) -> None:

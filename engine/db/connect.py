@@ -5,123 +5,20 @@ from __future__ import annotations
 import importlib
 import sqlite3
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from engine import failpoint
 from engine.db import strings
+from engine.db.connection import Connection, database_error
 from engine.db.dialect import Dialect, by_driver_name, by_reported_name, dialects
 from engine.db.sql import Statement, Templates
 from engine.errors import ConnectionFailed, DatabaseError
 
 SQLITE_BUSY_SECONDS = 10
 _SS_TIMESTAMPOFFSET = -155  # msodbcsql.h: SQL_SS_TIMESTAMPOFFSET
-# MariaDB Connector/ODBC 3.1.15 garbles character parameters of 128 bytes and more without an error, but carries
-# bytes of any length, so longer text travels as UTF-8 bytes. It also drops the fractions of datetime parameters, which
-# text keeps.
-_MARIADB_TEXT_LIMIT = 100
 _MSSQL_PYTHON_LEAVES_OUT = ("APP", "WSID", "MARS_Connection", "Language")
-
-
-@dataclass(slots=True)
-class Rows:
-    """A result: the names its columns have in the database, and the rows."""
-
-    columns: tuple[str, ...]
-    rows: list[Any]
-    rowcount: int
-
-
-@dataclass(slots=True)
-class Connection:
-    """One open connection, used by one thread. Outside `transaction` every statement commits by itself."""
-
-    raw: Any
-    dialect: Dialect
-    templates: Templates
-    errors: tuple[type[Exception], ...]
-    mariadb_odbc: bool = False
-    description: str = ""
-    _in_transaction: bool = field(default=False, init=False)
-
-    def execute(self, statement: Statement) -> Rows:
-        """Run a statement and fetch all of its rows. Raises `DatabaseError` with the database's own words."""
-        try:
-            cursor = self.raw.cursor()
-        except self.errors as failure:  # the connection is gone
-            raise _database_error(failure) from failure
-        try:
-            cursor.execute(statement.text, [self._parameter(value) for value in statement.parameters])
-            return _fetch(cursor)
-        except self.errors as failure:
-            raise _database_error(failure) from failure
-        except (UnicodeError, OverflowError, ValueError) as failure:
-            raise DatabaseError(f"{type(failure).__name__}: {failure}") from failure
-        finally:
-            with suppress(*self.errors):
-                cursor.close()
-
-    def run(self, template: str, /, **context: Any) -> Rows:
-        """Render a named statement and execute it."""
-        return self.execute(self.templates.statement(template, **context))
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing. Raises `DatabaseError`; what was done before it is rolled back."""
-        self._begin()
-        try:
-            yield
-            failpoint.reached("before commit")
-            self._end("commit")
-            failpoint.reached("after commit")
-        except BaseException:
-            with suppress(DatabaseError):
-                self._end("rollback")
-            raise
-
-    def close(self) -> None:
-        """Give the connection back; a connection that is already broken counts as closed."""
-        with suppress(*self.errors):
-            self.raw.close()
-
-    def _begin(self) -> None:
-        try:
-            if isinstance(self.raw, sqlite3.Connection):
-                self.raw.execute("BEGIN IMMEDIATE")
-            else:
-                self.raw.autocommit = False
-        except self.errors as failure:
-            raise _database_error(failure) from failure
-        self._in_transaction = True
-
-    def _end(self, how: str) -> None:
-        if not self._in_transaction:
-            return
-        try:
-            getattr(self.raw, how)()
-            self._in_transaction = False
-            if not isinstance(self.raw, sqlite3.Connection):
-                self.raw.autocommit = True
-        except self.errors as failure:
-            if how == "rollback":
-                # Nobody knows what state it is in: let the next statement fail loudly.
-                self._in_transaction = False
-                self.close()
-            raise _database_error(failure) from failure
-
-    def _parameter(self, value: Any) -> Any:
-        if self.mariadb_odbc:
-            return _for_mariadb(value)
-        if isinstance(self.raw, sqlite3.Connection):
-            if isinstance(value, datetime):
-                return value.isoformat(" ", "microseconds")
-            return value if isinstance(value, (int, float, bytes, type(None))) else str(value)
-        return value
 
 
 def open_source(alias: str, text: str, root: Path) -> Connection:
@@ -174,22 +71,24 @@ def _open_sqlite(text: str, root: Path, *, create: bool, read_only: bool) -> Con
         file.parent.mkdir(parents=True, exist_ok=True)
         mode = "ro" if read_only else "rwc"
         raw = sqlite3.connect(f"{_uri(file)}?mode={mode}", uri=True, isolation_level=None, timeout=SQLITE_BUSY_SECONDS)
-        if not read_only:
-            _keep_journal(raw)
+        keeps_journal = not read_only and _keep_journal(raw)
     except (sqlite3.Error, OSError) as failure:
         raise ConnectionFailed(f"cannot open the SQLite file {file}: {failure}") from failure
     dialect = by_reported_name("SQLite", root)
-    return Connection(raw, dialect, Templates(root, dialect), (sqlite3.Error,), description=str(file))
+    return Connection(
+        raw, dialect, Templates(root, dialect), (sqlite3.Error,), keeps_journal=keeps_journal, description=str(file)
+    )
 
 
-def _keep_journal(raw: sqlite3.Connection) -> None:
-    """Have commits overwrite the head of SQLite's rollback journal instead of deleting the file: as safe, and quicker.
+def _keep_journal(raw: sqlite3.Connection) -> bool:
+    """True when commits overwrite the head of SQLite's rollback journal instead of deleting the file: as safe, and quicker.
 
     A file in another mode (WAL is one) stays in it. https://www.sqlite.org/pragma.html#pragma_journal_mode
     """
     with suppress(sqlite3.Error):  # a file that is busy or no database: the first statement says so
         if raw.execute("PRAGMA journal_mode").fetchone() == ("delete",):
-            raw.execute("PRAGMA journal_mode = PERSIST")
+            return bool(raw.execute("PRAGMA journal_mode = PERSIST").fetchone() == ("persist",))
+    return False
 
 
 def _uri(file: Path) -> str:
@@ -230,7 +129,7 @@ def _connect_pyodbc(
         raw = pyodbc.connect(text.rstrip("; ") + ";" + strings.join(extra), autocommit=True, timeout=timeout or 0)
     except (pyodbc.Error, UnicodeError) as failure:
         raise ConnectionFailed(
-            f"cannot connect to {_where(text, 'the database')}: {_database_error(failure)}"
+            f"cannot connect to {_where(text, 'the database')}: {database_error(failure)}"
         ) from failure
     try:
         reported = raw.getinfo(pyodbc.SQL_DBMS_NAME)
@@ -261,7 +160,7 @@ def _connect_mssql_python(
     try:
         raw = driver.connect(text, autocommit=True, timeout=timeout or 0)
     except (driver.Error, unreadable, RuntimeError, ValueError) as failure:
-        raise ConnectionFailed(f"cannot connect: {_database_error(failure)}") from failure
+        raise ConnectionFailed(f"cannot connect: {database_error(failure)}") from failure
     dialect = by_reported_name("Microsoft SQL Server", root)
     opened = Connection(raw, dialect, Templates(root, dialect), (driver.Error,), description=_where(text, "SQL Server"))
     return _begin_session(opened)
@@ -309,34 +208,6 @@ def _where(text: str, reported: str) -> str:
     parts = strings.split(text)
     place = "/".join(value for value in (parts.get("server"), parts.get("database")) if value)
     return f"{reported} {place or parts.get('dsn') or ''}".strip()
-
-
-def _fetch(cursor: Any) -> Rows:
-    """The first result that has columns; the rest is read too, since drivers report late errors there."""
-    columns: tuple[str, ...] = ()
-    rows: list[Any] = []
-    rowcount = cursor.rowcount
-    more = getattr(cursor, "nextset", None)
-    while True:
-        if cursor.description and not columns:
-            columns = tuple(column[0] for column in cursor.description)
-            rows = cursor.fetchall()
-        if more is None or not more():
-            return Rows(columns, rows, rowcount)
-
-
-def _database_error(failure: Exception) -> DatabaseError:
-    arguments = failure.args
-    if len(arguments) >= 2 and isinstance(arguments[1], str):
-        return DatabaseError(arguments[1], str(arguments[0]))
-    return DatabaseError(str(failure) or type(failure).__name__, getattr(failure, "sqlstate", None))
-
-
-def _for_mariadb(value: Any) -> Any:
-    if isinstance(value, str):
-        encoded = value.encode()
-        return encoded if len(encoded) > _MARIADB_TEXT_LIMIT else value
-    return value.isoformat(" ", "microseconds") if isinstance(value, datetime) else value
 
 
 def _datetimeoffset(raw: bytes) -> datetime:

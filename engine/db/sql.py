@@ -100,6 +100,14 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """Only the rows whose column is at or above a value, or NULL."""
+
+    column: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
 class PageRequest:
     """Which page: what the templates of an entity are rendered with."""
 
@@ -122,6 +130,10 @@ class PageRequest:
     """The last key of the range that is read; empty for no bound."""
     cut: Cut | None = None
     """The keys at which the rows are cut into ranges, instead of a page."""
+    since: Since | None = None
+    """What changed lately, instead of everything."""
+    newest: str | None = None
+    """The column whose greatest value is asked for, instead of a page."""
 
     def context(self, dialect: str) -> dict[str, Any]:
         """The template variables of this request."""
@@ -140,6 +152,8 @@ class PageRequest:
             "tracking": self.tracking,
             "upto": self.upto,
             "cut": self.cut,
+            "since": self.since,
+            "newest": self.newest,
             "key": [KeyColumn(name, values[index] if values else None) for index, name in enumerate(self.names)],
         }
 

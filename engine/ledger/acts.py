@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import LedgerError
-from engine.ledger import journal, parks, tracking
+from engine.ledger import journal, parks, tracking, watermarks
 from engine.ledger import lease as leases
 from engine.ledger.history import History
 from engine.ledger.journal import OpenBatch
@@ -36,6 +36,8 @@ class Acts(History):
                     self._remember(left)
             if not journal.decide(self.db, self.names, left.id, left.state, state, f"resolved by hand: {how}"):
                 raise LedgerError(f"the batch {left.id} is not {left.state} any more; look at `status` again")
+            if how != "accepted":
+                watermarks.drop(self, left.entity)
             self.log.act("Resolve", left.entity, {"BatchId": left.id, "How": how, "Records": left.count})
 
     def _remember(self, left: OpenBatch) -> None:
@@ -66,6 +68,7 @@ class Acts(History):
             tracking.forget(self.db, self.names, entity, ids)
             tracking.drop_contents(self.db, self.names, entity, "accepted", ids)
             self.statement("retry", entity=entity, ids=tracking.as_json(ids))
+            watermarks.drop(self, entity)
             known = [id_ for id_ in ids if id_ in found]
             self.log.act("Forget", entity, {"EntityIds": known})
         return known
@@ -80,6 +83,7 @@ class Acts(History):
             known = sorted(refused) if ids is None else [id_ for id_ in ids if id_ in refused]
             wanted = None if ids is None else tracking.as_json(ids)
             self.statement("retry", entity=entity, ids=wanted)
+            watermarks.drop(self, entity)
             lifted = parks.lift(self, url)
             details = {"EntityIds": None if ids is None else known, "Records": len(known), "EndpointWasParked": lifted}
             self.log.act("Retry", entity, details)

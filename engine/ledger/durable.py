@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
 
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.errors import ConnectionFailed, DatabaseError
 from engine.ledger.history import History
 from engine.ledger.store import Result

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from engine.ledger import journal, known, lives, parks, rejects
+from engine.ledger import journal, known, lives, parks, rejects, watermarks
 from engine.ledger import lease as leases
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
@@ -18,6 +18,7 @@ from engine.ledger.parks import Park
 from engine.ledger.rejects import Reject
 from engine.ledger.store import Store
 from engine.ledger.tables import Table, present
+from engine.ledger.watermarks import Watermark
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,14 @@ class History(Store):
             refused = self._there(self.tables.reject) and self._there(self.tables.content)
             changed = changed and self._there(self.tables.content)
         return known.lookup(self, entity, changed=changed, rejects=refused, waiting=waiting)
+
+    def watermark(self, entity: str) -> Watermark | None:
+        """How far the source of an entity was read with nothing left behind."""
+        return self.read(lambda: watermarks.find(self, entity) if self._there(self.tables.watermark) else None)
+
+    def watermarks(self) -> dict[str, tuple[Any, Any]]:
+        """The watermark of each entity, and when everything of it was read last."""
+        return self.read(lambda: watermarks.all_of(self) if self._there(self.tables.watermark) else {})
 
     def life(self, entity: str, record: str) -> Life:
         """All that the ledger holds of one record."""

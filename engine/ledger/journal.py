@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from isal import isal_zlib
 
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.model import Batch, Outcome
 
 RESEND_BY_HAND = "resolved by hand: resend"

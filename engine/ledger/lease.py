@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine import failpoint
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.errors import DatabaseError, LeaseHeld, SyncLedgerError
 from engine.ledger.people import user
 

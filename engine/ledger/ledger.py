@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import failpoint
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.errors import LedgerError
-from engine.ledger import journal, known, log, parks, rejects, tracking
+from engine.ledger import journal, known, log, parks, rejects, tracking, watermarks
 from engine.ledger import lease as leases
-from engine.ledger.durable import Durable
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
 from engine.ledger.lease import Lease
 from engine.ledger.parks import Park
+from engine.ledger.parts import Parts
 from engine.ledger.rejects import Policy
 from engine.ledger.store import Store
 from engine.model import Api, Attempt, Batch, Outcome, Rejection
@@ -24,7 +24,7 @@ from engine.payload import content_hash, records
 
 
 @dataclass(slots=True)
-class Ledger(Durable):
+class Ledger(Parts):
     """The durable state that a run changes."""
 
     policies: Mapping[str, Policy] = field(default_factory=dict)
@@ -194,6 +194,16 @@ class Ledger(Durable):
 
         self.durably(write)
 
+    def move_watermark(self, entity: str, value: Any, source: str, *, full: bool) -> None:
+        """Everything of an entity was delivered: keep how far its source was read."""
+
+        def write(_again: bool) -> None:
+            with self.db.transaction():
+                self._fence()
+                watermarks.move(self, entity, value, source, full=full)
+
+        self.durably(write)
+
     def park(self, url: str, seconds: float, reason: str) -> Park | None:
         """Leave an endpoint alone, across runs."""
 
@@ -233,30 +243,6 @@ class Ledger(Durable):
         """Work under the lease that another process of this run holds. Raises `LedgerError` when it is lost."""
         self.lease = Lease(self.pipeline, self.run, token, seconds)
         self.check()
-
-    # Parts of a run
-
-    def stop(self) -> None:
-        """Tell the workers of this run to end."""
-        self.durably(lambda _again: self.statement("run_stop", run=self.run))
-
-    def stopping(self) -> bool:
-        """True when the run was told to end."""
-        with self.guard("cannot be read"):
-            rows = self.statement("run_status", run=self.run).rows
-        return not rows or rows[0][0] != "running"
-
-    def part(self, entity: str, part: int, worker: str, counts: str) -> None:
-        """How far a worker is with a part; `counts` is JSON."""
-        values = {"run": self.run, "entity": entity, "part": part, "worker": worker[:255], "counts": counts}
-        with self.guard("cannot be written"):
-            if self.statement("part_again", **values).rowcount < 1:
-                self.statement("part", **values)
-
-    def part_counts(self, entity: str) -> list[str]:
-        """How far the parts of an entity are, as JSON."""
-        with self.guard("cannot be read"):
-            return [row[0] for row in self.statement("parts", run=self.run, entity=entity).rows]
 
     # The run itself
 

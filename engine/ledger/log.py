@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.ledger import people
 from engine.model import Attempt
 

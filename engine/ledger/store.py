@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.errors import DatabaseError, LedgerError
 from engine.ledger import log
 from engine.ledger.tables import Tables, ensure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.errors import DatabaseError, LedgerError
 from engine.model import LedgerSpec
 
@@ -29,6 +29,7 @@ _BATCH_COLUMNS = (
 )
 _LEASE_COLUMNS = "Pipeline RunId Holder Host Pid Token AcquiredOn HeartbeatOn ExpiresOn"
 _CONTENT_COLUMNS = "EntityType Kind EntityId ContentHash RecordedOn"
+_WATERMARK_COLUMNS = "Pipeline EntityType Watermark Source FullCheckOn UpdatedOn"
 _REJECT_COLUMNS = "EntityType EntityId State Reason HttpResponseCode Attempts FirstSeen LastSeen NextTry BatchId"
 
 
@@ -46,6 +47,7 @@ class Tables:
     park: Table
     content: Table
     part: Table
+    watermark: Table
 
     @classmethod
     def of(cls, spec: LedgerSpec) -> Tables:
@@ -65,6 +67,7 @@ class Tables:
             _table(f"{prefix}TB_R_SYNC_PARK", "Endpoint Until Reason", "create_park"),
             _table(f"{prefix}TB_R_SYNC_CONTENT", _CONTENT_COLUMNS, "create_content"),
             _table(f"{prefix}TB_R_SYNC_PART", "RunId EntityType Part Worker Counts UpdatedOn", "create_part"),
+            _table(f"{prefix}TB_R_SYNC_WATERMARK", _WATERMARK_COLUMNS, "create_watermark"),
         )
 
     def names(self) -> dict[str, str]:
@@ -80,6 +83,7 @@ class Tables:
             "park_table": self.park.name,
             "content_table": self.content.name,
             "part_table": self.part.name,
+            "watermark_table": self.watermark.name,
         }
 
     def all(self) -> tuple[Table, ...]:

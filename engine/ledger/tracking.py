@@ -7,7 +7,7 @@ from typing import Literal
 
 import orjson
 
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.identity import is_guid
 
 Kind = Literal["accepted", "rejected", "sent"]

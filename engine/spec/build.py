@@ -13,6 +13,7 @@ from engine.model import (
     BasicAuth,
     BearerAuth,
     Breaker,
+    ChangedSince,
     Entity,
     Field,
     HeaderAuth,
@@ -91,6 +92,16 @@ def _entity(data: dict[str, Any]) -> Entity:
         max_bytes=data["max_bytes"],
         exclude=data["exclude"],
         partitions=data["partitions"],
+        changed_since=_changed_since(data["changed_since"]),
+    )
+
+
+def _changed_since(data: dict[str, Any] | None) -> ChangedSince | None:
+    if data is None:
+        return None
+    overlap, counted = data["overlap"], isinstance(data["overlap"], int)
+    return ChangedSince(
+        data["column"], float(overlap) if counted else seconds(overlap), counted, seconds(data["full_check_every"])
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from petl.util.base import Table
 
+from engine.errors import SyncLedgerError
 from engine.ledger.known import Known
 
 ORIGIN = "(origin)"
@@ -76,5 +76,17 @@ def blocks(table: Any) -> tuple[Header, Iterator[Block]]:
 
 
 def _lists(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
-    while some := list(islice(rows, size)):
+    """So many rows at a time. When reading fails, what was read before is given first."""
+    some: list[Row] = []
+    try:
+        for row in rows:
+            some.append(row)
+            if len(some) == size:
+                yield some
+                some = []
+    except SyncLedgerError:
+        if some:
+            yield some
+        raise
+    if some:
         yield some

@@ -14,7 +14,7 @@ from typing import Any
 from petl.util.base import Table
 
 from engine.context import RunContext
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.db.sql import TrackedIn
 from engine.errors import EntityError
 from engine.identity import InvalidID, canonical_key

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from engine.context import RunContext
-from engine.db.connect import Connection
+from engine.db.connection import Connection
 from engine.errors import DatabaseError
 from engine.model import Entity
 from engine.stages import source

@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import TemplateError
 
 from engine.context import RunContext
-from engine.db.connect import Connection, Rows
-from engine.db.sql import Cut, PageRequest, RunFacts, Statement, TrackedIn
+from engine.db.connection import Connection, Rows
+from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, TrackedIn
 from engine.errors import DatabaseError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
@@ -25,10 +25,11 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of keys: those after `after`, up to and with `upto`; None is no bound."""
+    """Which rows are read: keys after `after`, up to and with `upto`, and what changed `since`; None is no bound."""
 
     after: Key | None = None
     upto: Key | None = None
+    since: Since | None = None
 
 
 WHOLE = Span()
@@ -178,7 +179,14 @@ class Reader:
             self.run.id, self.run.started.replace(tzinfo=None), last.replace(tzinfo=None) if last else None
         )
         return PageRequest(
-            self.entity.name, facts, limit, names, after, tracking=self.tracking, upto=self.span.upto or ()
+            self.entity.name,
+            facts,
+            limit,
+            names,
+            after,
+            tracking=self.tracking,
+            upto=self.span.upto or (),
+            since=self.span.since,
         )
 
     def statement(self, request: PageRequest) -> Statement:
@@ -212,6 +220,16 @@ class Reader:
         for word in _words(self.entity):
             words.setdefault(word.casefold(), word)
         return tuple(words.get(name.casefold(), name) for name in reported)
+
+    def reported(self, column: str) -> str:
+        """A column that the spec names, as the database reports it. Raises `SourceError` where it is missing."""
+        columns = self.columns()
+        found = next((name for name in columns if name.casefold() == column.casefold()), None)
+        if found is None:
+            raise SourceError(
+                f"entity {self.entity.name!r}: the column {column!r} of `changed_since` is not among the columns of its SQL: {', '.join(columns)}"
+            )
+        return found
 
     def key(self, reported: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """The ID columns' reported names and positions. Raises `SourceError` where one is missing."""
