@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +16,12 @@ from engine.app import RunReport
 from engine.cli import common
 from engine.errors import SpecError
 from engine.observe.masks import masked
-from engine.observe.progress import Lines, Live
+from engine.observe.progress import Lines
 from engine.spread import Crew
 from engine.stages.counts import Counts
+
+if TYPE_CHECKING:
+    from engine.observe.bars import Live
 
 EPILOG = """\b
 Examples:
@@ -60,7 +64,7 @@ def run(
     live = sys.stderr.isatty() and not quiet and log_format == "text"
     with (
         app.cancel_on_signals(lambda: os._exit(130)) as cancelled,
-        Live(common.console(stderr=True)) if live else Lines() as observer,
+        _progress(live) as observer,
     ):
         try:
             with _crew(spec, workers, cluster) as crew:
@@ -77,6 +81,14 @@ def run(
     else:
         show(report)
     return report.exit_code
+
+
+def _progress(live: bool) -> Live | Lines:
+    if not live:
+        return Lines()
+    from engine.observe.bars import Live  # noqa: PLC0415 - what draws bars is loaded where there is a terminal
+
+    return Live(common.console(stderr=True))
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class Caller:
         """The request as it would be sent, for people to look at; a token that would be fetched stands as `***`."""
         body = gzip.compress(payload, mtime=0) if self._api.gzip else payload
         headers = self.headers(key)
-        if isinstance(self._auth, auth.ClientCredentials):
+        if isinstance(self._auth, auth.Renewable):
             return requests.Request(
                 method, url, headers={**headers, "Authorization": "Bearer ***"}, data=body
             ).prepare()
@@ -120,7 +120,7 @@ class Caller:
 
     def renew(self) -> bool:
         """True when there is a token that can be fetched anew after a 401."""
-        if isinstance(self._auth, auth.ClientCredentials):
+        if isinstance(self._auth, auth.Renewable):
             self._auth.forget()
             return True
         return False

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
-
 from engine.db.connection import Connection
 from engine.errors import ConnectionFailed, DatabaseError
 from engine.ledger.history import History
@@ -33,20 +31,38 @@ class Durable(History):
         """
         tries, self._away = (1 if self._away else _TRIES), True
         with self.guard(what):
-            # What an API has accepted is too dear to lose to a restart of the database: some seconds are waited.
-            for trying in Retrying(
-                stop=stop_after_attempt(tries) | stop_after_delay(30),
-                wait=wait_exponential(multiplier=0.25, max=4),
-                retry=retry_if_exception_type(DatabaseError),
-                reraise=True,
-            ):
-                with trying:
-                    again = trying.retry_state.attempt_number > 1
-                    if again:
-                        self._reconnect()
-                    done = write(again)
-                    self._away = False
-                    return done
+            try:
+                done = write(False)
+            except DatabaseError as failure:
+                done = self._try_again(write, tries, failure)
+        self._away = False
+        return done
+
+    def _try_again(self, write: Callable[[bool], Result], tries: int, failure: DatabaseError) -> Result:
+        """What an API has accepted is too dear to lose to a restart of the database: some seconds are waited."""
+        # Loaded where it is needed: see engine/stages/post.py.
+        from tenacity import (  # noqa: PLC0415
+            Retrying,
+            retry_if_exception_type,
+            stop_after_attempt,
+            stop_after_delay,
+            wait_exponential,
+        )
+
+        def attempt(number: int) -> Result:
+            if number == 1:
+                raise failure
+            self._reconnect()
+            return write(True)
+
+        for trying in Retrying(
+            stop=stop_after_attempt(tries) | stop_after_delay(30),
+            wait=wait_exponential(multiplier=0.25, max=4),
+            retry=retry_if_exception_type(DatabaseError),
+            reraise=True,
+        ):
+            with trying:
+                return attempt(trying.retry_state.attempt_number)
         raise AssertionError("tenacity returns or raises")  # pragma: no cover
 
     def _reconnect(self) -> None:

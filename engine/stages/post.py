@@ -8,9 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Literal
-
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_exponential, wait_random
+from typing import TYPE_CHECKING, Literal
 
 from engine import failpoint
 from engine.context import RunContext
@@ -19,6 +17,9 @@ from engine.endpoint.session import Answer, Caller, NoAnswer
 from engine.endpoint.verdict import Verdicts
 from engine.model import Api, Attempt, Batch, Entity, Outcome, Rejection
 from engine.stages.pace import Pace
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 Report = Callable[[Attempt], None]
 
@@ -57,35 +58,12 @@ class Delivery:
     mask: Callable[[str], str] = field(default=lambda text: text)
     may_send: Callable[[], bool] = field(default=lambda: True)
     pace: Pace = field(default_factory=Pace)
-    _retrying: Retrying = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        # One for all batches (each thread has its own state in it): it is a cycle of references, and would keep every
-        # batch's bytes until the garbage collector comes.
-        retrying = Retrying(
-            stop=stop_after_attempt(self.api.retry.attempts),
-            wait=self._wait,
-            retry=retry_if_result(lambda reply: reply.again),
-            sleep=self.run.sleep,
-            retry_error_callback=lambda _: None,
-        )
-        object.__setattr__(self, "_retrying", retrying)
 
     def deliver(self, batch: Batch, report: Report) -> Outcome:
         """Send a batch with one key and the same bytes in every attempt; `report` hears of each attempt.
 
         Never raises for what the network or the API does: that is the outcome.
         """
-        replies: list[Reply] = []
-
-        def attempt() -> Reply:
-            if replies:
-                self.pace.wait()
-                if self.run.cancelled.is_set() or self.closed.is_set() or not self.may_send():
-                    return _last(replies)
-            replies.append(self._attempt(batch, replies, report))
-            return replies[-1]
-
         self.pace.wait()
         if self.pace.limited and self.run.cancelled.is_set():
             return unsent(batch, "not sent: the run was cancelled")
@@ -93,11 +71,44 @@ class Delivery:
             return unsent(batch, "not sent: the lease of this run is lost")
         if self.closed.is_set():
             return unsent(batch, "not sent: the endpoint is closed for this run")
-        self._retrying(attempt)
+        replies = [self._attempt(batch, [], report)]
+        if replies[0].again:
+            self._try_again(batch, replies, report)
         outcome = conclude(batch, replies, keyed=self._keyed)
         if outcome.closes_endpoint:
             self.closed.set()
         return outcome
+
+    def _try_again(self, batch: Batch, replies: list[Reply], report: Report) -> None:
+        """More attempts after the first one, with waits between them, until the API has decided or they are used up."""
+        # Most runs need no second attempt, and tenacity, which loads asyncio, is a tenth of the start of a process.
+        from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponential, wait_random  # noqa: PLC0415
+
+        retry = self.api.retry
+        growing = wait_exponential(multiplier=retry.wait, max=retry.max_wait) + wait_random(0, retry.wait)
+
+        def wait(state: RetryCallState) -> float:
+            asked = replies[-1].wait
+            return min(growing(state), retry.max_wait) if asked is None else asked
+
+        def attempt(number: int) -> Reply:
+            if number == 1:
+                return replies[0]
+            self.pace.wait()
+            if self.run.cancelled.is_set() or self.closed.is_set() or not self.may_send():
+                return replace(replies[-1], again=False)
+            replies.append(self._attempt(batch, replies, report))
+            return replies[-1]
+
+        for trying in Retrying(
+            stop=stop_after_attempt(retry.attempts),
+            wait=wait,
+            retry=retry_if_result(lambda reply: reply.again),
+            sleep=self.run.sleep,
+            retry_error_callback=lambda _: None,
+        ):
+            state = trying.retry_state
+            state.set_result(attempt(state.attempt_number))
 
     @property
     def _keyed(self) -> bool:
@@ -169,14 +180,6 @@ class Delivery:
         repeatable = self._keyed and self.api.in_doubt == "resend"
         return Reply(kind, reason, again=kind == "failed" or repeatable, wait=wait)
 
-    def _wait(self, state: RetryCallState) -> float:
-        reply: Reply = state.outcome.result()  # type: ignore[union-attr]  # there is one between two attempts
-        if reply.wait is not None:
-            return reply.wait
-        retry = self.api.retry
-        growing = wait_exponential(multiplier=retry.wait, max=retry.max_wait) + wait_random(0, retry.wait)
-        return min(growing(state), retry.max_wait)
-
 
 def conclude(batch: Batch, replies: list[Reply], *, keyed: bool) -> Outcome:
     """The outcome of a batch from all of its attempts.
@@ -241,12 +244,6 @@ def retry_after(answer: Answer, run: RunContext) -> float | None:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - run.now()).total_seconds())
-
-
-def _last(replies: list[Reply]) -> Reply:
-    """The last reply again, without asking for more."""
-    reply = replies[-1]
-    return replace(reply, again=False)
 
 
 def _describe(answer: Answer, mask: Callable[[str], str]) -> str:
