@@ -15,6 +15,7 @@ from cronsim import CronSim, CronSimError
 from jmespath.exceptions import JMESPathError
 
 from engine.db import connect, strings
+from engine.db.sql import Templates
 from engine.errors import ConnectionFailed, Problem
 from engine.spec import expressions, templates
 from engine.spec.check import did_you_mean
@@ -161,6 +162,8 @@ def _id_among_fields(subject: Subject, index: int, entity: dict[Any, Any], merge
 
 
 def _templates(subject: Subject) -> Iterator[Problem]:
+    # What all entities of a dialect share (page.sql.j2 and its parts) is compiled once.
+    of_dialect: dict[str, Templates] = {}
     for index, entity, merged in subject.entities():
         ids = merged.get("id", "Id")
         key = (
@@ -178,7 +181,8 @@ def _templates(subject: Subject) -> Iterator[Problem]:
             place = subject.place(index, entity, what)
             value = merged.get(what)
             if isinstance(value, str) and value and place not in subject.found.missing:
-                check = templates.Check(subject.document, place, subject.root, dialect, name, key)
+                found = of_dialect.setdefault(dialect.name, Templates(subject.root, dialect))
+                check = templates.Check(subject.document, place, found, name, key)
                 yield from check.file(value) if what == "sql" else check.inline(value)
 
 

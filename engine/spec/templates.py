@@ -14,7 +14,7 @@ from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError, meta, n
 from sqlparse import lexer
 from sqlparse import tokens as kinds
 
-from engine.db.dialect import Dialect, template_folders
+from engine.db.dialect import template_folders
 from engine.db.sql import PAGE, PAGE_VARIABLES, PageRequest, RunFacts, Statement, Templates, pages_itself, wrap
 from engine.errors import Problem
 from engine.spec.check import did_you_mean
@@ -40,8 +40,7 @@ class Check:
 
     document: Document
     place: Place
-    root: Path
-    dialect: Dialect
+    found: Templates
     entity: str
     key: tuple[str, ...]
 
@@ -50,27 +49,27 @@ class Check:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             yield self._in_spec(f"template {name!r} leads out of the project; name a file under templates/sql/")
             return
-        found = Templates(self.root, self.dialect)
+        found = self.found
         try:
             source, filename, _ = found.environment.loader.get_source(found.environment, name)  # type: ignore[union-attr]
         except TemplateNotFound as failure:
             if "link" in (failure.message or ""):
                 yield self._in_spec(str(failure.message))
                 return
-            folders = template_folders(self.root)[:1]
+            folders = template_folders(found.root)[:1]
             names = sorted(
                 {str(file.relative_to(folder).as_posix()) for folder in folders for file in folder.glob("*.j2")}
                 - {PAGE}
             )
             yield self._in_spec(
-                f"there is no template {name!r} under {self.root / 'templates' / 'sql'}{did_you_mean(name, names)}"
+                f"there is no template {name!r} under {found.root / 'templates' / 'sql'}{did_you_mean(name, names)}"
             )
             return
         except (OSError, UnicodeDecodeError) as failure:
             yield self._in_spec(f"template {name!r} cannot be read: {failure}")
             return
         file = _shown(Path(filename or name), Path(self.document.file))
-        yield from self._source(found, source, file, 0, name)
+        yield from self._source(source, file, 0, name)
 
     def inline(self, query: str) -> Iterator[Problem]:
         """Problems of an inline query, at its lines in the spec."""
@@ -78,14 +77,14 @@ class Check:
         offset = line if self.place in self.document.block_scalars else line - 1
         # The wrapper's own line stands before the query.
         yield from self._source(
-            Templates(self.root, self.dialect),
             wrap(query),
             self.document.file,
             offset - (not pages_itself(query)),
             None,
         )
 
-    def _source(self, found: Templates, source: str, file: str, offset: int, name: str | None) -> Iterator[Problem]:
+    def _source(self, source: str, file: str, offset: int, name: str | None) -> Iterator[Problem]:
+        found = self.found
         try:
             tree = found.environment.parse(source, name, file)
             found.environment.from_string(source)
@@ -108,23 +107,24 @@ class Check:
                 f"template: {variable!r} is undefined{did_you_mean(variable, PAGE_VARIABLES)}",
             )
         if not undefined:
-            yield from self._rendered(found, source, file, offset, name)
+            yield from self._rendered(source, file, offset, name)
 
-    def _rendered(self, found: Templates, source: str, file: str, offset: int, name: str | None) -> Iterator[Problem]:
+    def _rendered(self, source: str, file: str, offset: int, name: str | None) -> Iterator[Problem]:
+        found = self.found
         try:
-            first, second = (self._render(found, source, name, after) for after in (None, tuple("0" for _ in self.key)))
-            used = _used(found, source)
+            first, second = (self._render(source, name, after) for after in (None, tuple("0" for _ in self.key)))
+            own = not found.wrapped(name, None if name else source)
+            used = _used(found, source) if own else set()
         except (TemplateError, TypeError, ArithmeticError, LookupError, *_TOO_LARGE) as failure:
             word, message = _explain(found, failure)
             yield self._at(source, file, offset, _line_of(failure, name, file), word, message)
             return
-        own = not found.wrapped(name, None if name else source)
         for word, message in _paging(first, second, own, self.key, used):
             yield self._at(source, file, offset, None, word, message)
 
-    def _render(self, found: Templates, source: str, name: str | None, after: tuple[Any, ...] | None) -> Statement:
+    def _render(self, source: str, name: str | None, after: tuple[Any, ...] | None) -> Statement:
         request = PageRequest(self.entity, _RUN, 10, self.key, after)
-        return found.page(name, None, request) if name else found.page(None, source, request)
+        return self.found.page(name, None, request) if name else self.found.page(None, source, request)
 
     def _in_spec(self, message: str) -> Problem:
         return self.document.problem(self.place, message)
