@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,39 @@ def test_killed_at_any_step_nothing_is_lost_and_nothing_doubled(
         _heal(project)
         assert store.stored == Counter(range(1, RECORDS + 1)), f"killed at step {step}"
     assert 20 < steps < LAST_STEP - 1, "the matrix did not go through a whole run"
+
+
+@pytest.mark.parametrize("way", ["ids_first", "in_database", "changed_since"])
+def test_killed_at_any_step_of_a_run_that_reads_little_it_is_the_same(
+    project: Project, api: FaultAPI, way: str
+) -> None:
+    """Most records were delivered before; the run that is killed reads IDs first, or what changed, or what is left."""
+    narrow: dict[str, Any] = {"changed_since": {"column": "Changed", "overlap": 1}}
+    project.entity(batch_size=BATCH, **(narrow if way == "changed_since" else {"exclude": way}))
+    if way == "in_database":
+        project.spec["connections"]["log"] = "sqlite:///source.db"
+    project.fill("Users", "Id INTEGER PRIMARY KEY, Changed INTEGER", [(number, number) for number in range(1, 13)])
+    project.run()
+    project.fill("Users", "Id INTEGER PRIMARY KEY, Changed INTEGER", [(20, 20), (5000, 21), (-1, 22)])
+    before = {
+        name: (project.folder / name).read_bytes()
+        for name in ("source.db", "log.db")
+        if (project.folder / name).exists()
+    }
+    steps = 0
+    for step in range(1, LAST_STEP):
+        for name, content in before.items():
+            (project.folder / name).write_bytes(content)
+            (project.folder / f"{name}-journal").unlink(missing_ok=True)
+        store = Store(keyed=True)
+        api.script("/users", store.behaviour())
+        if not _killed(project, str(step)):
+            break
+        steps += 1
+        _heal(project)
+        assert store.stored == Counter([20, 5000, -1]), f"killed at step {step}"
+        assert project.run()["entities"][0]["due"] == 0
+    assert 15 < steps < LAST_STEP - 1, "the matrix did not go through a whole run"
 
 
 def test_an_api_without_keys_sees_again_at_most_what_was_on_the_wire_and_the_log_names_it(
