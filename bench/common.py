@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 SPEC = """\
 version: 1
 name: bench
-connections: {{ default: "sqlite:///mdm.db", log: "sqlite:///{ledger}" }}
+connections: {{ default: "{source}", log: "{ledger}" }}
 api: {{ base_url: "{url}", auth: {{ bearer: t }}, in_flight: {in_flight} }}
 entities:
   - name: Users
@@ -42,8 +42,10 @@ class Measured:
 
 def measure(command: list[str], folder: Path) -> Measured:
     """Run a command to its end. Leaves when it fails."""
+    # Installed programs have their bytecode; a shell that forbids writing it would have the engine compiled at every start.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.monotonic()
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -73,10 +75,23 @@ def add(folder: Path, rows: int) -> None:
     connection.close()
 
 
-def spec(folder: Path, name: str, url: str, *, ledger: str = "log.db", in_flight: int = 1, extra: str = "") -> Path:
-    """Write the spec of a run."""
+def spec(
+    folder: Path,
+    name: str,
+    url: str,
+    *,
+    source: str = "sqlite:///mdm.db",
+    ledger: str = "log.db",
+    in_flight: int = 1,
+    extra: str = "",
+) -> Path:
+    """Write the spec of a run. `ledger` is a file of the folder, or a connection string."""
     file = folder / f"{name}.yaml"
-    file.write_text(SPEC.format(ledger=ledger, url=f"{url}/{name}", in_flight=in_flight, extra=extra or "method: POST"))
+    ledger = ledger if "=" in ledger else f"sqlite:///{ledger}"
+    text = SPEC.format(
+        source=source, ledger=ledger, url=f"{url}/{name}", in_flight=in_flight, extra=extra or "method: POST"
+    )
+    file.write_text(text)
     return file
 
 
@@ -98,3 +113,33 @@ def api(*options: str) -> Iterator[str]:
     finally:
         receiver.terminate()
         receiver.wait()
+
+
+@contextmanager
+def postgresql() -> Iterator[Callable[[str], str]]:
+    """A private PostgreSQL over ODBC, as the tests start it: gives what makes a database and its connection string."""
+    sys.path.insert(0, str(HERE.parent))
+    from tests import servers
+
+    try:
+        with servers.postgresql() as server:
+            yield server.database
+    except servers.Absent as absent:
+        raise SystemExit(f"this needs {absent}; tests/install_servers.sh installs it") from absent
+
+
+def users(text: str, rows: int) -> None:
+    """So many users in a PostgreSQL database."""
+    import pyodbc
+
+    connection = pyodbc.connect(text, autocommit=True)
+    connection.execute(
+        "CREATE TABLE TB_M_USER (Id VARCHAR(36) PRIMARY KEY, NoReg VARCHAR(20), Username VARCHAR(50), Name VARCHAR(100), "
+        "Gender VARCHAR(1), Email VARCHAR(100), IsActive INTEGER)"
+    )
+    connection.execute(
+        "INSERT INTO TB_M_USER SELECT gen_random_uuid()::text, lpad(n::text, 8, '0'), 'user' || n, 'Name Surname ' || n, "
+        f"CASE WHEN n % 2 = 0 THEN 'F' ELSE 'M' END, 'user' || n || '@example.co.id', 1 FROM generate_series(1, {rows}) n"
+    )
+    connection.execute("VACUUM ANALYZE TB_M_USER")
+    connection.close()

@@ -1,7 +1,9 @@
-"""How cost grows: time and memory over 10^3 to 10^6 records, as a picture.
+"""How cost grows: time and memory over 10^3 to 10^7 records, as a picture.
 
     python bench/grow.py                          writes bench/grow.svg
-    python bench/grow.py --most 100000 --out /tmp/grow.svg
+    python bench/grow.py --most 100000 --out some.svg
+
+The largest size needs about 6 GB of disk and some minutes.
 
 Three runs at each size: the first (everything is new), one with nothing new, one with 1,000 new records.
 """
@@ -40,18 +42,19 @@ def sample(url: str, rows: int, times: int) -> dict[str, tuple[float, float]]:
 
 def picture(points: Points) -> str:
     """Two panels, logarithmic: seconds, and megabytes."""
+    last = max(math.ceil(math.log10(row[0])) for rows in points.values() for row in rows)
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 380" font-family="sans-serif" font-size="12">',
         '<rect width="900" height="380" fill="white"/>',
     ]
     for panel, (title, column, low, high) in enumerate(
-        (("seconds, whole process", 1, 0.1, 100.0), ("peak memory, MB", 2, 10.0, 1000.0))
+        (("seconds, whole process", 1, 0.1, 1000.0), ("peak memory, MB", 2, 10.0, 1000.0))
     ):
         left = 60 + panel * 440
         parts.append(f'<text x="{left}" y="24" font-size="14" font-weight="bold">{title}</text>')
-        parts += _axes(left, low, high)
+        parts += _axes(left, low, high, last)
         for number, (kind, colour) in enumerate(KINDS.items()):
-            places = [(_x(left, row[0]), _y(row[column], low, high), row[column]) for row in points[kind]]
+            places = [(_x(left, row[0], last), _y(row[column], low, high), row[column]) for row in points[kind]]
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
             parts += [
@@ -62,18 +65,18 @@ def picture(points: Points) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _x(left: float, rows: int) -> float:
-    return left + (math.log10(rows) - 3) / 3 * 360
+def _x(left: float, rows: int, last: int) -> float:
+    return left + (math.log10(rows) - 3) / (last - 3) * 360
 
 
 def _y(value: float, low: float, high: float) -> float:
     return 330 - (math.log10(max(value, low)) - math.log10(low)) / math.log10(high / low) * 290
 
 
-def _axes(left: float, low: float, high: float) -> list[str]:
+def _axes(left: float, low: float, high: float, last: int) -> list[str]:
     made = [f'<rect x="{left}" y="40" width="360" height="290" fill="none" stroke="#9ca3af"/>']
-    for power in range(3, 7):
-        x = _x(left, 10**power)
+    for power in range(3, last + 1):
+        x = _x(left, 10**power, last)
         made.append(f'<line x1="{x}" y1="40" x2="{x}" y2="330" stroke="#e5e7eb"/>')
         made.append(f'<text x="{x}" y="348" text-anchor="middle">{10**power:,}</text>')
     value = low
@@ -88,7 +91,7 @@ def _axes(left: float, low: float, high: float) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--most", type=int, default=1_000_000)
+    parser.add_argument("--most", type=int, default=10_000_000)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--out", type=Path, default=common.HERE / "grow.svg")
     options = parser.parse_args()
@@ -96,7 +99,7 @@ def main() -> None:
     with common.api() as url:
         rows = 1000
         while rows <= options.most:
-            for kind, (wall, peak) in sample(url, rows, options.times).items():
+            for kind, (wall, peak) in sample(url, rows, options.times if rows < 10**7 else 1).items():
                 points[kind].append((rows, wall, peak))
                 print(f"{rows:>10,} {kind:12} {wall:6.2f} s {peak:5.0f} MB", flush=True)
             rows *= 10

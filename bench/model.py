@@ -1,0 +1,170 @@
+"""The coefficients of the model in docs/scaling.md, measured on PostgreSQL over ODBC, and what it says of larger numbers.
+
+    python bench/model.py                         300,000 users
+
+    T = N * max( (r + s) / w,  S,  p / (b * f * w) )
+
+N records, w workers, b records per batch, f calls in flight; r: seconds to read and shape one record, s: to write one into
+the ledger (both by the thread that reads), S: what the ledger's server takes for one when two write at once, p: one call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import common
+import pyodbc
+
+from engine import compose
+from engine.context import RunContext, utc_now
+from engine.ledger.ledger import Ledger
+from engine.model import Attempt, Batch, Outcome, Pipeline
+from engine.spec.load import Loaded, load
+from engine.stages import chunk, exclude, narrow, shape
+from engine.stages.counts import Counts
+
+BATCH = 3000
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Seconds: per record read and shaped, per record settled by one writer and by two, per call."""
+
+    r: float
+    s: float
+    shared: float
+    p: float
+
+    def seconds(self, records: float, workers: int, in_flight: int = 8) -> float:
+        """The model."""
+        return records * max(
+            (self.r + self.s) / workers,
+            self.shared if workers > 1 else 0.0,
+            self.p / (BATCH * in_flight * workers),
+        )
+
+
+def read(spec: Path) -> tuple[float, list[Batch]]:
+    """Seconds per record to read, exclude, shape and encode all of them; and the batches."""
+    loaded, run = load(spec), RunContext.start()
+    pipeline = _pipeline(loaded)
+    (entity,) = pipeline.entities
+    counts, made = Counts(), []
+    with compose.connections(pipeline) as opened:
+        ledger = compose.open_ledger(opened, run, loaded.secrets)
+        ledger.acquire(60)
+        began = time.perf_counter()
+        lookup = ledger.lookup(entity.name, changed=False)
+        source = narrow.pages(opened.source(entity.connection), entity, run, lookup, None, counts)
+        due = exclude.tracked(source.rows, entity.id, lookup, reject=_never, page_size=entity.page_size)
+        shaped = shape.records(due, entity, reject=_never)
+        made = list(chunk.batches(shaped, entity, reject=_never, counts=counts))
+        seconds = time.perf_counter() - began
+        ledger.release()
+    return seconds / counts.due, made
+
+
+def _never(rejection: object) -> None:
+    raise SystemExit(f"rejected: {rejection}")
+
+
+def _pipeline(loaded: Loaded) -> Pipeline:
+    assert loaded.pipeline is not None
+    return loaded.pipeline
+
+
+def write(spec: Path, batches: list[Batch], run: RunContext, token: int) -> tuple[float, float]:
+    """Begin and end (of a clock that processes share) of putting batches through the journal, the log and the tracking."""
+    loaded = load(spec)
+    with compose.connections(_pipeline(loaded)) as opened:
+        ledger = compose.open_ledger(opened, run, loaded.secrets)
+        ledger.share(token, 600)
+        began = time.monotonic()
+        for batch in batches:
+            _settle(ledger, batch, run)
+        return began, time.monotonic()
+
+
+def settle(pool: ProcessPoolExecutor, spec: Path, parts: list[list[Batch]]) -> float:
+    """Seconds per record, where each part has a writer of its own, all of one run."""
+    loaded, run = load(spec), RunContext.start()
+    with compose.connections(_pipeline(loaded)) as opened:
+        ledger = compose.open_ledger(opened, run, loaded.secrets)
+        token = ledger.acquire(600).token
+        facts = [(spec, part, run.id, run.started, token) for part in parts]
+        times = list(pool.map(_write, facts))
+        ledger.release()
+    seconds = max(end for _, end in times) - min(begin for begin, _ in times)
+    return seconds / sum(len(batch.ids) for part in parts for batch in part)
+
+
+def _write(facts: tuple[Path, list[Batch], str, datetime, int]) -> tuple[float, float]:
+    spec, batches, run, started, token = facts
+    return write(spec, batches, RunContext(run, started, utc_now, threading.Event(), None), token)
+
+
+def _settle(ledger: Ledger, batch: Batch, run: RunContext) -> None:
+    ledger.intend(batch)
+    ledger.attempt(Attempt(batch, 1, "http://127.0.0.1/users", 200, 0.01, None, run.started, None))
+    ledger.settle(Outcome(batch, accepted=batch.ids, answered=True, attempts=1, status=200))
+
+
+def run(spec: Path, ledger: str, *options: str) -> tuple[float, float]:
+    """Seconds of the entity in a run of the engine, and of its median call."""
+    command = [*common.run(spec, *options), "--format", "json"]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    connection = pyodbc.connect(ledger)
+    rows = connection.execute("SELECT AdditionalInformation FROM SchedulerLog").fetchall()
+    connection.close()
+    return report["entities"][0]["seconds"], statistics.median(json.loads(row[0])["DurationMs"] for row in rows) / 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=300_000)
+    options = parser.parse_args()
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix="syncledger-bench-") as name,
+        common.api() as url,
+        common.postgresql() as database,
+        ProcessPoolExecutor(2, mp_context=spawn) as pool,
+    ):
+        folder, source = Path(name), database("source")
+        common.users(source, options.rows)
+
+        def spec(ledger: str, name: str) -> Path:
+            return common.spec(folder, name, url, source=source, ledger=ledger, in_flight=8)
+
+        list(pool.map(abs, range(2)))  # both processes have started
+        r, batches = read(spec(database("nothing"), "read"))
+        s = settle(pool, spec(database("alone"), "alone"), [batches])
+        half = len(batches) // 2
+        shared = settle(pool, spec(database("together"), "together"), [batches[:half], batches[half:]])
+        one, p = run(spec(ledger := database("one"), "one"), ledger)
+        two, _ = run(spec(ledger := database("two"), "two"), ledger, "--workers", "2")
+    found = Coefficients(r, s, shared, p)
+    print(f"r: {r * 1e6:.1f} us to read and shape a record ({1 / r:,.0f} a second)")
+    print(f"s: {s * 1e6:.1f} us to settle a record, one writer ({1 / s:,.0f} a second)")
+    print(f"S: {shared * 1e6:.1f} us per record where two write at once ({1 / shared:,.0f} a second)")
+    print(f"p: {p * 1000:.0f} ms for one call of {BATCH:,} records to the local API")
+    for workers, measured in ((1, one), (2, two)):
+        predicted = found.seconds(options.rows, workers)
+        print(f"{options.rows:,} users, {workers} workers: model {predicted:.1f} s, measured {measured:.1f} s")
+    for workers in (1, 4, 16):
+        print(f"10^9 records, {workers} workers: {found.seconds(1e9, workers) / 3600:.1f} h by the model")
+
+
+if __name__ == "__main__":
+    main()
