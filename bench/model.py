@@ -32,7 +32,7 @@ from engine.ledger.ledger import Ledger
 from engine.model import Attempt, Batch, Outcome, Pipeline
 from engine.spec.load import Loaded, load
 from engine.stages import chunk, exclude, narrow, shape
-from engine.stages.counts import Counts
+from engine.stages.flow import Flow
 
 BATCH = 3000
 
@@ -60,19 +60,19 @@ def read(spec: Path) -> tuple[float, list[Batch]]:
     loaded, run = load(spec), RunContext.start()
     pipeline = _pipeline(loaded)
     (entity,) = pipeline.entities
-    counts, made = Counts(), []
+    flow = Flow(_never)
     with compose.connections(pipeline) as opened:
         ledger = compose.open_ledger(opened, run, loaded.secrets)
         ledger.acquire(60)
         began = time.perf_counter()
         lookup = ledger.lookup(entity.name, changed=False)
-        source = narrow.pages(opened.source(entity.connection), entity, run, lookup, None, counts)
-        due = exclude.tracked(source.rows, entity.id, lookup, reject=_never, page_size=entity.page_size)
-        shaped = shape.records(due, entity, reject=_never)
-        made = list(chunk.batches(shaped, entity, reject=_never, counts=counts))
+        source = narrow.pages(opened.source(entity.connection), entity, run, lookup, None, flow.counts)
+        due = exclude.tracked(source.rows, entity.id, lookup, flow, page_size=entity.page_size)
+        shaped = shape.records(due, entity, flow)
+        made = list(chunk.batches(shaped, entity, flow))
         seconds = time.perf_counter() - began
         ledger.release()
-    return seconds / counts.due, made
+    return seconds / flow.counts.due, made
 
 
 def _never(rejection: object) -> None:

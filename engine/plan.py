@@ -15,7 +15,7 @@ from engine.ledger.known import Lookup
 from engine.ledger.parks import Park
 from engine.model import Batch, Entity, Exclusion, Rejection
 from engine.stages import chunk, exclude, narrow, shape, since, source
-from engine.stages.counts import Counts
+from engine.stages.flow import Counts, Flow
 from engine.stages.source import Span
 
 
@@ -116,18 +116,18 @@ def _batches(
         if rejection.reason in made.reasons or len(made.reasons) < 20:
             made.reasons[rejection.reason] = made.reasons.get(rejection.reason, 0) + 1
 
+    flow = Flow(refuse, made.counts)
     narrowed = narrow.pages(connection, entity, run, lookup, visible, made.counts, span)
     made.exclude = narrowed.how
     due = exclude.tracked(
         narrowed.rows,
         entity.id,
         lookup,
-        reject=refuse,
-        counts=made.counts,
+        flow,
         page_size=entity.page_size,
     )
-    shaped = shape.records(due, entity, reject=refuse, counts=made.counts)
-    return chunk.batches(shaped, entity, reject=refuse, counts=made.counts)
+    shaped = shape.records(due, entity, flow)
+    return chunk.batches(shaped, entity, flow)
 
 
 def _request(entity: Entity, batch: Batch, caller: Caller) -> Request:

@@ -16,7 +16,7 @@ from engine.ledger.ledger import Ledger
 from engine.ledger.parks import Park
 from engine.model import Api, Attempt, Batch, Entity, Outcome, Rejection
 from engine.observe.observer import Observer
-from engine.stages.counts import Counts
+from engine.stages.flow import Counts
 from engine.stages.isolate import Isolation
 from engine.stages.pace import Pace
 

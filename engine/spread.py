@@ -14,7 +14,7 @@ from engine.errors import LedgerError
 from engine.model import Rejection
 from engine.settlement import EntityReport, Tools
 from engine.stages import source
-from engine.stages.counts import Counts
+from engine.stages.flow import Counts
 from engine.stages.source import Reader, Span
 
 _LOG = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from engine.model import Entity, Outcome
 from engine.settlement import Adopted, EntityReport, Refused, Settlement, Tools
 from engine.spread import Crew
 from engine.stages import chunk, exclude, narrow, shape, since
+from engine.stages.flow import Flow
 from engine.stages.isolate import Isolation
 from engine.stages.post import Delivery
 from engine.stages.source import WHOLE, Reader, Span
@@ -93,21 +94,13 @@ def deliver(
     work = _Work(entity, tools, report)
     window, isolation, settlement = work.window, work.isolation, work.settlement
     refused, adopted = Refused(report, ledger), Adopted(entity, ledger)
+    flow = Flow(refused, counts, report.pending)
 
     lookup = ledger.lookup(entity.name, changed=entity.resend == "changed")
     source = narrow.pages(tools.connect(entity.connection), entity, run, lookup, tools.visible(entity), counts, span)
-    due = exclude.tracked(
-        source.rows,
-        entity.id,
-        lookup,
-        reject=refused,
-        counts=counts,
-        page_size=entity.page_size,
-        limit=limit,
-        pending=report.pending,
-    )
-    shaped = shape.records(due, entity, reject=refused, counts=counts, pending=report.pending)
-    batches = chunk.batches(shaped, entity, reject=refused, counts=counts, adopt=adopted, pending=report.pending)
+    due = exclude.tracked(source.rows, entity.id, lookup, flow, page_size=entity.page_size, limit=limit)
+    shaped = shape.records(due, entity, flow)
+    batches = chunk.batches(shaped, entity, flow, adopt=adopted)
     try:
         for batch in isolation.first(batches, lambda: _settle_next(window, settlement)):
             with settlement.responsible(batch):

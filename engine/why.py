@@ -16,7 +16,7 @@ from engine.ledger.parks import Park
 from engine.model import Entity, Rejection
 from engine.payload import content_hash
 from engine.stages import chunk, exclude, seek, shape
-from engine.stages.counts import Counts
+from engine.stages.flow import Flow
 
 
 @dataclass(slots=True)
@@ -76,14 +76,14 @@ def ask(entity: Entity, wanted: str, connect: Callable[[str], Connection], histo
 
 def _source(entity: Entity, wanted: str, connect: Callable[[str], Connection], run: RunContext) -> Source:
     refused: list[Rejection] = []
-    counts = Counts()
+    flow = Flow(refused.append)
     try:
         found = seek.find(connect(entity.connection), entity, run, wanted)
         if found is None:
             return Source("missing")
         # The stages themselves say what would become of the row.
-        due = exclude.tracked(found, entity.id, lambda _ids: Known(), reject=refused.append, counts=counts)
-        shaped = shape.records(due, entity, reject=refused.append, counts=counts)
+        due = exclude.tracked(found, entity.id, lambda _ids: Known(), flow)
+        shaped = shape.records(due, entity, flow)
         header, *rows = iter(shaped)
         if rows:
             record = chunk.encode(dict(zip([str(name) for name in header[1:]], rows[0][1:], strict=True)))

@@ -33,6 +33,7 @@ from engine.model import Attempt, Batch, Entity, LedgerSpec, Outcome, Rejection
 from engine.payload import joined
 from engine.spec.load import load
 from engine.stages import exclude, source
+from engine.stages.flow import Flow
 from tests.project import ROOT, Project
 
 TRACKING, LOG = "TB_R_SYNC_TRACKING", "SchedulerLog"
@@ -575,7 +576,7 @@ class Source:
         entity, refused = self.entity(**keys), list[Rejection]()
         try:
             rows = source.pages(connection, entity, RunContext.start())
-            table = exclude.tracked(rows, entity.id, lambda _: Known(), reject=refused.append)
+            table = exclude.tracked(rows, entity.id, lambda _: Known(), Flow(refused.append))
             return [tuple(row) for row in itertools.islice(iter(table), 1, None)], refused
         finally:
             connection.close()

@@ -20,6 +20,7 @@ from engine.stages import shape
 from engine.stages.block import ORIGIN
 from engine.stages.chunk import encode
 from engine.stages.fields import CONVERTERS
+from engine.stages.flow import Flow
 from tests.project import ROOT
 
 GUID = "4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11"
@@ -43,7 +44,7 @@ def shaped(value: Any, kind: str | None) -> tuple[list[Any], list[Rejection]]:
     """The sent values of one record whose column `V` holds a value, and the rejections."""
     refused: list[Rejection] = []
     wanted = entity(Field("V", kind.rstrip("?"), kind.endswith("?")) if kind else None)  # type: ignore[arg-type]
-    rows = shape.records([[ORIGIN, "V"], ["1", value]], wanted, reject=refused.append)
+    rows = shape.records([[ORIGIN, "V"], ["1", value]], wanted, Flow(refused.append))
     return [row[1] for row in petl.data(rows)], refused
 
 
@@ -342,7 +343,7 @@ def test_a_deeply_nested_value_stops_only_its_own_record() -> None:
     for _ in range(3000):
         nested = [nested]
     refused: list[Rejection] = []
-    rows = shape.records([[ORIGIN, "V"], ["1", nested], ["2", "fine"]], entity(), reject=refused.append)
+    rows = shape.records([[ORIGIN, "V"], ["1", nested], ["2", "fine"]], entity(), Flow(refused.append))
     assert [row[1] for row in petl.data(rows)] == ["fine"]
     assert [rejection.id for rejection in refused] == ["1"]
 

@@ -21,7 +21,7 @@ from engine.ledger.known import Known
 from engine.model import Batch, Entity, Field, Operation, Rejection
 from engine.stages import chunk, exclude, shape
 from engine.stages.block import ORIGIN, ROWS
-from engine.stages.counts import Counts
+from engine.stages.flow import Counts, Flow
 from tests.project import ROOT
 
 GUID = "4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11"
@@ -89,8 +89,7 @@ def due(values: Sequence[Any], lookup: Lookup | None = None, **keys: Any) -> tup
         [["Id"], *[[value] for value in values]],
         ["Id"],
         lookup or Lookup(),
-        reject=refused.append,
-        counts=counts,
+        Flow(refused.append, counts),
         **keys,
     )
     return [row[0] for row in petl.data(table)], refused, counts
@@ -115,7 +114,7 @@ def test_a_page_that_is_just_full_asks_no_more() -> None:
 
 def test_nothing_is_read_before_iteration_and_the_source_runs_once() -> None:
     source, lookup = Watched(["Id", "Name"], [(number, "x") for number in range(10)]), Lookup()
-    table = exclude.tracked(source, ["Id"], lookup, reject=never, page_size=4)
+    table = exclude.tracked(source, ["Id"], lookup, Flow(never), page_size=4)
     assert (source.passes, source.taken, lookup.asked) == (0, 0, [])
     rows = iter(table)
     assert next(rows) == (ORIGIN, "Id", "Name")
@@ -128,8 +127,8 @@ def test_nothing_is_read_before_iteration_and_the_source_runs_once() -> None:
 
 def test_the_whole_path_of_stages_reads_the_source_once() -> None:
     source = Watched(["Id", "Name"], [(number, "x") for number in range(10)])
-    table = exclude.tracked(source, ["Id"], Lookup(), reject=never, page_size=4)
-    batches = chunk.batches(shape.records(table, entity(), reject=never), entity(), reject=never)
+    table = exclude.tracked(source, ["Id"], Lookup(), Flow(never), page_size=4)
+    batches = chunk.batches(shape.records(table, entity(), Flow(never)), entity(), Flow(never))
     assert source.passes == 0
     assert sum(len(batch.ids) for batch in batches) == 10
     assert source.passes == 1
@@ -146,9 +145,9 @@ def test_transforms_read_the_source_once_too() -> None:
         Operation("cut", ["Id", "FullName"]),
     )
     source = Watched(["Id", "Name"], [(number, "x") for number in range(10)])
-    table = exclude.tracked(source, ["Id"], Lookup(), reject=never, page_size=4)
-    shaped = shape.records(table, entity(transform=operations), reject=never)
-    assert sum(1 for _ in chunk.batches(shaped, entity(), reject=never)) == 3
+    table = exclude.tracked(source, ["Id"], Lookup(), Flow(never), page_size=4)
+    shaped = shape.records(table, entity(transform=operations), Flow(never))
+    assert sum(1 for _ in chunk.batches(shaped, entity(), Flow(never))) == 3
     assert source.passes == 1, "every pass is a query at the source"
 
 
@@ -210,7 +209,7 @@ def test_a_null_id_is_rejected_without_a_name() -> None:
 def test_of_a_repeated_id_the_first_record_is_taken_and_the_others_are_rejected() -> None:
     refused: list[Rejection] = []
     rows = [["Id", "Name"], [1, "first"], ["1", "second"], [2, "other"], [1.0, "third"]]
-    table = exclude.tracked(rows, ["Id"], Lookup(), reject=refused.append)
+    table = exclude.tracked(rows, ["Id"], Lookup(), Flow(refused.append))
     assert [row[2] for row in petl.data(table)] == ["first", "other"]
     assert [rejection.id for rejection in refused] == ["1", "1"]
     assert all("twice" in rejection.reason for rejection in refused)
@@ -225,14 +224,14 @@ def test_a_composite_id_is_a_json_array_of_texts() -> None:
     refused: list[Rejection] = []
     rows = [["Emp", "Dept"], [10001, "d005  "], ["10001", "d006"], [None, "d007"], ["10001", "d005"], ['a","b', "c"]]
     lookup = Lookup('["10001","d006"]')
-    table = exclude.tracked(rows, ["Emp", "Dept"], lookup, reject=refused.append)
+    table = exclude.tracked(rows, ["Emp", "Dept"], lookup, Flow(refused.append))
     assert [row[0] for row in petl.data(table)] == ['["10001","d005"]', '["a\\",\\"b","c"]']
     assert [rejection.id for rejection in refused] == ["", '["10001","d005"]']
 
 
 def test_a_composite_id_may_stand_in_any_order_of_columns() -> None:
     rows = [["Dept", "Name", "Emp"], ["d005", "x", 1]]
-    (row,) = petl.data(exclude.tracked(rows, ["Emp", "Dept"], Lookup(), reject=never))
+    (row,) = petl.data(exclude.tracked(rows, ["Emp", "Dept"], Lookup(), Flow(never)))
     assert row[0] == '["1","d005"]'
     assert tuple(row[1:]) == ("d005", "x", 1)
 
@@ -245,12 +244,8 @@ def test_a_source_without_rows_asks_nothing() -> None:
 
 def test_a_run_that_stops_early_counts_no_record_that_it_did_not_come_to() -> None:
     counts = Counts()
-    table = exclude.tracked(
-        [["Id"], *[[number] for number in range(9)]], ["Id"], Lookup("1"), reject=never, counts=counts
-    )
-    made = chunk.batches(
-        shape.records(table, entity(), reject=never, counts=counts), entity(), reject=never, counts=counts
-    )
+    table = exclude.tracked([["Id"], *[[number] for number in range(9)]], ["Id"], Lookup("1"), Flow(never, counts))
+    made = chunk.batches(shape.records(table, entity(), Flow(never, counts)), entity(), Flow(never, counts))
     assert next(made).ids == ("0", "2", "3")
     assert (counts.read, counts.excluded, counts.due) == (4, 1, 3)
 
@@ -276,19 +271,19 @@ def test_records_have_exactly_the_fields_of_the_contract_in_its_order() -> None:
     table = with_origin(
         ["Id", "Secret", "Active", "Name"], [GUID.upper(), "x", 1, "Ann"], [UUID(GUID), "y", None, "Bob"]
     )
-    rows = list(shape.records(table, entity(fields=fields), reject=never))
+    rows = list(shape.records(table, entity(fields=fields), Flow(never)))
     assert tuple(rows[0]) == (ORIGIN, "Name", "Id", "Active")
     assert [tuple(row[1:]) for row in rows[1:]] == [("Ann", GUID, True), ("Bob", GUID, None)]
 
 
 def test_without_a_contract_every_column_stays_but_the_origin() -> None:
-    rows = list(shape.records(with_origin(["Id", "Name"], [1, "x"]), entity(), reject=never))
+    rows = list(shape.records(with_origin(["Id", "Name"], [1, "x"]), entity(), Flow(never)))
     assert tuple(rows[0][1:]) == ("Id", "Name")
     assert tuple(rows[1][1:]) == (1, "x")
 
 
 def test_a_field_that_no_column_gives_is_an_error_of_the_entity() -> None:
-    shaped = shape.records(with_origin(["Id"], [1]), entity(fields=(Field("Nmae", "string", False),)), reject=never)
+    shaped = shape.records(with_origin(["Id"], [1]), entity(fields=(Field("Nmae", "string", False),)), Flow(never))
     with pytest.raises(EntityError, match=r"'Users'.*'Nmae'.*Id"):
         list(shaped)
 
@@ -297,7 +292,7 @@ def test_a_broken_contract_rejects_that_record_only_and_names_field_and_value() 
     refused: list[Rejection] = []
     fields = (Field("Id", "int", False), Field("Level", "int", False))
     table = with_origin(["Id", "Level"], [1, "2"], [2, "two"], [3, None], [4, 5])
-    rows = petl.data(shape.records(table, entity(fields=fields), reject=refused.append))
+    rows = petl.data(shape.records(table, entity(fields=fields), Flow(refused.append)))
     assert [tuple(row[1:]) for row in rows] == [(1, 2), (4, 5)]
     assert [rejection.id for rejection in refused] == ["2", "3"]
     assert "'Level'" in refused[0].reason
@@ -308,7 +303,7 @@ def test_a_broken_contract_rejects_that_record_only_and_names_field_and_value() 
 def test_a_row_that_is_too_short_is_rejected() -> None:
     refused: list[Rejection] = []
     table = [[ORIGIN, "Id", "Name"], ["1", 1], ["2", 2, "x"]]
-    assert [row[1] for row in petl.data(shape.records(table, entity(), reject=refused.append))] == [2]
+    assert [row[1] for row in petl.data(shape.records(table, entity(), Flow(refused.append)))] == [2]
     assert [rejection.id for rejection in refused] == ["1"]
 
 
@@ -317,11 +312,7 @@ def test_a_record_that_fails_in_a_transform_is_rejected_with_that_reason_and_cou
     counts, pending = Counts(), {"1", "2", "3"}
     steps = (Operation("add", {"Half": "10 / Id"}), Operation("select", "Id != 3"))
     shaped = shape.records(
-        with_origin(["Id"], [0], [2], [3]),
-        entity(transform=steps),
-        reject=refused.append,
-        counts=counts,
-        pending=pending,
+        with_origin(["Id"], [0], [2], [3]), entity(transform=steps), Flow(refused.append, counts, pending)
     )
     assert [tuple(row) for row in petl.data(shaped)] == [("2", 2, 5.0)]
     assert [rejection.id for rejection in refused] == ["0"]
@@ -333,7 +324,7 @@ def test_a_record_that_fails_in_a_transform_is_rejected_with_that_reason_and_cou
 
 
 def cut(records: Sequence[Sequence[Any]], header: Sequence[str] = ("Id",), **keys: Any) -> list[Batch]:
-    return list(chunk.batches(with_origin(header, *records), entity(**keys), reject=never))
+    return list(chunk.batches(with_origin(header, *records), entity(**keys), Flow(never)))
 
 
 @given(st.integers(0, 40), st.integers(1, 12))
@@ -411,7 +402,7 @@ def test_a_record_that_json_cannot_hold_is_rejected_and_the_others_go_on() -> No
     for _ in range(300):
         deep = [deep]
     table = with_origin(["Id", "V"], [1, "a"], [2, object()], [3, "\ud800"], [4, deep], [5, "b"])
-    batches = list(chunk.batches(table, entity(), reject=refused.append, counts=counts))
+    batches = list(chunk.batches(table, entity(), Flow(refused.append, counts)))
     assert [id_ for batch in batches for id_ in batch.ids] == ["1", "5"]
     assert [rejection.id for rejection in refused] == ["2", "3", "4"]
     assert counts.due == 2
@@ -420,7 +411,7 @@ def test_a_record_that_json_cannot_hold_is_rejected_and_the_others_go_on() -> No
 def test_a_monstrous_integer_is_written_or_rejected_but_never_stops_the_others() -> None:
     refused: list[Rejection] = []
     table = with_origin(["Id", "V"], [1, 10**5000], [2, "fine"])
-    batches = list(chunk.batches(table, entity(), reject=refused.append))
+    batches = list(chunk.batches(table, entity(), Flow(refused.append)))
     ids = [id_ for batch in batches for id_ in batch.ids]
     assert "2" in ids
     assert sorted([*ids, *[rejection.id for rejection in refused]]) == ["1", "2"]
@@ -434,7 +425,7 @@ def test_when_reading_fails_what_was_read_before_is_given_first() -> None:
 
     given_: list[Batch] = []
     with pytest.raises(SourceError, match="gone"):
-        given_.extend(_collect(chunk.batches(rows(), entity(), reject=never), given_))
+        given_.extend(_collect(chunk.batches(rows(), entity(), Flow(never)), given_))
     assert [batch.ids for batch in given_] == [("0", "1", "2"), ("3",)]
 
 
@@ -447,9 +438,9 @@ def _collect(batches: Iterator[Batch], into: list[Batch]) -> list[Batch]:
 def test_a_limit_reads_no_further_than_it_needs() -> None:
     source = Watched(["Id"], ([number] for number in range(1000)))
     counts = Counts()
-    due = exclude.tracked(source, ["Id"], lambda _: Known(), reject=never, counts=counts, page_size=5, limit=7)
-    shaped = shape.records(due, entity(), reject=never, counts=counts)
-    batches = chunk.batches(shaped, entity(), reject=never, counts=counts)
+    due = exclude.tracked(source, ["Id"], lambda _: Known(), Flow(never, counts), page_size=5, limit=7)
+    shaped = shape.records(due, entity(), Flow(never, counts))
+    batches = chunk.batches(shaped, entity(), Flow(never, counts))
     assert [len(batch.ids) for batch in batches] == [3, 3, 1]
     assert counts.read == counts.due == 7
     assert source.taken <= 10, "more than the page that was begun"
@@ -457,7 +448,7 @@ def test_a_limit_reads_no_further_than_it_needs() -> None:
 
 def test_batches_are_cut_while_rows_flow() -> None:
     source = Watched([ORIGIN, "Id"], ([str(number), number] for number in range(5000)))
-    batches = chunk.batches(source, entity(batch_size=10), reject=never)
+    batches = chunk.batches(source, entity(batch_size=10), Flow(never))
     next(batches)
     assert source.taken <= ROWS
 
@@ -467,8 +458,8 @@ import resource
 from tests.test_stages import *
 source = Watched(["Id", "Name"], ((number, f"name {number} " + "x" * 200) for number in range(200_000)))
 wanted = entity(batch_size=1000, page_size=2000, fields=(Field("Id", "int", False), Field("Name", "string", False)))
-table = exclude.tracked(source, ["Id"], lambda ids: Known(), reject=never, page_size=wanted.page_size)
-batches = chunk.batches(shape.records(table, wanted, reject=never), wanted, reject=never)
+table = exclude.tracked(source, ["Id"], lambda ids: Known(), Flow(never), page_size=wanted.page_size)
+batches = chunk.batches(shape.records(table, wanted, Flow(never)), wanted, Flow(never))
 total = len(next(batches).ids)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for batch in batches:

@@ -17,7 +17,7 @@ from engine.model import Entity, Field, Operation, Rejection
 from engine.spec import expressions
 from engine.stages import shape
 from engine.stages.block import ORIGIN
-from engine.stages.counts import Counts
+from engine.stages.flow import Counts, Flow
 from tests.faultapi import FaultAPI
 from tests.project import Project, check_sums
 
@@ -38,7 +38,7 @@ def apply(
         "Users", "default", None, "q", ("Id",), "/users", "POST", 10, 10, operations, contract, None, None, ()
     )
     table = [[ORIGIN, *header], *[[str(number), *row] for number, row in enumerate(rows, 1)]]
-    shaped = shape.records(table, wanted, reject=refused.append, counts=counts)
+    shaped = shape.records(table, wanted, Flow(refused.append, counts))
     names = list(petl.header(shaped))[1:]
     counts.dropped, refused[:] = 0, []
     return [dict(zip(names, row[1:], strict=True)) for row in petl.data(shaped)], refused, counts

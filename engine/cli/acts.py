@@ -13,7 +13,7 @@ from engine.endpoint.session import Caller
 from engine.errors import LeaseHeld
 from engine.model import Rejection
 from engine.stages import exclude, source
-from engine.stages.counts import Counts
+from engine.stages.flow import Counts, Flow
 
 BASELINE_EPILOG = """\b
 Examples:
@@ -65,8 +65,7 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
             pages,
             chosen.id,
             ledger.lookup(chosen.name, changed=False),
-            reject=skipped.append,
-            counts=counts,
+            Flow(skipped.append, counts),
             page_size=chosen.page_size,
         )
         for block in due.blocks()[1]:

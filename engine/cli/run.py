@@ -18,7 +18,7 @@ from engine.errors import SpecError
 from engine.observe.masks import masked
 from engine.observe.progress import Lines
 from engine.spread import Crew
-from engine.stages.counts import Counts
+from engine.stages.flow import Counts
 
 if TYPE_CHECKING:
     from engine.observe.bars import Live

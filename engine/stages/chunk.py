@@ -15,8 +15,7 @@ from engine.ledger.known import Known
 from engine.model import Batch, Entity, Rejection
 from engine.payload import content_hash, joined
 from engine.stages import block
-from engine.stages.counts import Counts
-from engine.stages.exclude import Reject
+from engine.stages.flow import Flow
 
 Adopt = Callable[[str, str], None]
 """Hears of a delivered record's ID and the hash of the content it has now."""
@@ -24,22 +23,14 @@ Adopt = Callable[[str, str], None]
 _WIDEST = 2**63 - 1
 
 
-def batches(
-    shaped: Any,
-    entity: Entity,
-    *,
-    reject: Reject,
-    counts: Counts | None = None,
-    adopt: Adopt = lambda _id, _hash: None,
-    pending: set[str] | None = None,
-) -> Iterator[Batch]:
+def batches(shaped: Any, entity: Entity, flow: Flow, *, adopt: Adopt = lambda _id, _hash: None) -> Iterator[Batch]:
     """Batches of `entity.batch_size` records from a petl table with an origin column.
 
-    A record that JSON cannot hold goes to `reject`. One whose content the API has seen is not due, and not `pending` any
-    more; `adopt` hears of those that were delivered with a content that nobody knows. When reading fails, what was read
-    before is given first.
+    A record that JSON cannot hold is rejected. One whose content the API has seen is not due, and not pending any more;
+    `adopt` hears of those that were delivered with a content that nobody knows. When reading fails, what was read before
+    is given first.
     """
-    encoder = _Encoder(entity, reject, counts or Counts(), adopt, set() if pending is None else pending)
+    encoder, counts = _Encoder(entity, flow, adopt), flow.counts
     open_ = _Open(entity)
     failure: SyncLedgerError | None = None
     try:
@@ -52,14 +43,14 @@ def batches(
                 for ids, part in encoder.parts(some.ids[at:end], records[at:end], some.known):
                     if open_.is_full_for(part):
                         yield open_.close()
-                    encoder.counts.due += len(ids)
+                    counts.due += len(ids)
                     open_.add(ids, part)
                 if not open_.room:
                     yield open_.close()
                 at = end
     except LedgerError:
         # Nothing is sent that could not be tracked.
-        encoder.counts.failed += len(open_.ids)
+        counts.failed += len(open_.ids)
         raise
     except SyncLedgerError as stopped:
         failure = stopped
@@ -74,10 +65,8 @@ class _Encoder:
     """Records as JSON, and what is decided by their bytes."""
 
     entity: Entity
-    reject: Reject
-    counts: Counts
+    flow: Flow
     adopt: Adopt
-    pending: set[str]
 
     def parts(
         self, ids: Sequence[str], records: Sequence[dict[str, Any]], known: Known
@@ -98,13 +87,15 @@ class _Encoder:
         try:
             part = encode(record)
         except (TypeError, ValueError, RecursionError) as refused:
-            self.reject(Rejection(id_, f"the record cannot be written as JSON: {refused}"))
+            self.flow.reject(Rejection(id_, f"the record cannot be written as JSON: {refused}"))
             return None
         if self._seen(id_, part, known):
-            self.pending.discard(id_)
+            self.flow.pending.discard(id_)
             return None
         if self.entity.max_bytes is not None and len(joined([part], self.entity.wrap)) > self.entity.max_bytes:
-            self.reject(Rejection(id_, f"the record has {len(part)} bytes; `max_bytes` is {self.entity.max_bytes}"))
+            self.flow.reject(
+                Rejection(id_, f"the record has {len(part)} bytes; `max_bytes` is {self.entity.max_bytes}")
+            )
             return None
         return part
 
@@ -117,9 +108,9 @@ class _Encoder:
         if accepted == "":
             self.adopt(id_, content)
         if accepted in ("", content):
-            self.counts.excluded += 1
+            self.flow.counts.excluded += 1
         elif refused == content:
-            self.counts.waiting += 1
+            self.flow.counts.waiting += 1
         else:
             return False
         return True

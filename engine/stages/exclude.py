@@ -11,29 +11,19 @@ from engine.ledger.known import Known
 from engine.model import Rejection
 from engine.stages import block
 from engine.stages.block import Block, Blocks, Header, Row
-from engine.stages.counts import Counts
+from engine.stages.flow import Flow
 
 Lookup = Callable[[Sequence[str]], Known]
-Reject = Callable[[Rejection], None]
 
 
 class Due(Blocks):
     """A petl table of the rows that are due, or may be by their content, with the canonical ID of each as its origin."""
 
     def __init__(
-        self,
-        rows: Any,
-        key: Sequence[str],
-        lookup: Lookup,
-        reject: Reject,
-        counts: Counts,
-        page_size: int,
-        limit: int | None,
-        pending: set[str],
+        self, rows: Any, key: Sequence[str], lookup: Lookup, flow: Flow, page_size: int, limit: int | None
     ) -> None:
-        self._rows, self._key, self._lookup = rows, key, lookup
-        self._reject, self._counts, self._page_size, self._limit = reject, counts, page_size, limit
-        self._pending = pending
+        self._rows, self._key, self._lookup, self._flow = rows, key, lookup, flow
+        self._page_size, self._limit = page_size, limit
 
     def blocks(self) -> tuple[Header, Iterator[Block]]:
         """The rows that are due, a block at a time."""
@@ -58,7 +48,7 @@ class Due(Blocks):
 
     def _room(self) -> int:
         """Records that may still become due."""
-        return block.ROWS if self._limit is None else max(0, self._limit - self._counts.due)
+        return block.ROWS if self._limit is None else max(0, self._limit - self._flow.counts.due)
 
     def _page(self, page: list[Row], positions: list[int]) -> Block:
         """The rows of one page that are due."""
@@ -66,26 +56,24 @@ class Due(Blocks):
         named = [id_ for id_ in ids if isinstance(id_, str)]
         known = self._lookup(named)
         distinct = set(named)
-        if len(distinct) == len(ids) and known.silent(distinct) and self._pending.isdisjoint(distinct):
-            self._pending |= distinct
+        if len(distinct) == len(ids) and known.silent(distinct) and self._flow.pending.isdisjoint(distinct):
+            self._flow.pending.update(distinct)
             return Block(named, page, known)
         return self._sort(ids, page, known)
 
     def _sort(self, ids: Sequence[str | Rejection], page: list[Row], known: Known) -> Block:
         """The same for a page in which not all are due: each goes where it belongs."""
-        counts, pending = self._counts, self._pending
+        counts, pending, reject = self._flow.counts, self._flow.pending, self._flow.reject
         due: dict[str, Row] = {}
         for id_, row in zip(ids, page, strict=True):
             if not isinstance(id_, str):
-                self._reject(id_)
+                reject(id_)
             elif (how := known.rests(id_)) == "waiting":
                 counts.waiting += 1
             elif how == "excluded":
                 counts.excluded += 1
             elif id_ in due or id_ in pending:
-                self._reject(
-                    Rejection(id_, "the ID stands twice in the source; its first record was taken", spare=True)
-                )
+                reject(Rejection(id_, "the ID stands twice in the source; its first record was taken", spare=True))
             else:
                 due[id_] = row
         pending.update(due)
@@ -96,20 +84,18 @@ def tracked(
     rows: Any,
     key: Sequence[str],
     lookup: Lookup,
+    flow: Flow,
     *,
-    reject: Reject,
-    counts: Counts | None = None,
     page_size: int = 10000,
     limit: int | None = None,
-    pending: set[str] | None = None,
 ) -> Due:
     """The rows of a petl table that `lookup` does not know as delivered or waiting. It is asked once per page.
 
     Where it knows a content that the API has seen, the row goes on with its hash: `chunk` compares it.
-    It stops when `counts.due`, which the stages after it move, has reached `limit`. Rows without a usable ID, and repeated IDs
-    of a page or of records that are still `pending`, go to `reject`.
+    It stops when the due records that the stages after it count have reached `limit`. Rows without a usable ID, and repeated
+    IDs of a page or of records that are still pending, are rejected.
     """
-    return Due(rows, key, lookup, reject, counts or Counts(), page_size, limit, set() if pending is None else pending)
+    return Due(rows, key, lookup, flow, page_size, limit)
 
 
 def _identify_all(page: list[Row], positions: list[int]) -> Sequence[str | Rejection]:

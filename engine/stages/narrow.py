@@ -22,7 +22,7 @@ from engine.ledger.known import Known, Lookup
 from engine.model import Entity, Exclusion
 from engine.stages import source
 from engine.stages.block import Header, Paged, Row
-from engine.stages.counts import Counts
+from engine.stages.flow import Counts
 from engine.stages.source import WHOLE, Key, Reader, Span
 
 _AT_ONCE = 500

@@ -11,8 +11,7 @@ from engine.model import Entity, Field, Rejection
 from engine.stages import block, columns
 from engine.stages.block import ORIGIN, Block, Blocks, Header, Row
 from engine.stages.columns import Convert, Values
-from engine.stages.counts import Counts
-from engine.stages.exclude import Reject
+from engine.stages.flow import Flow
 from engine.stages.transform import Transform
 
 
@@ -29,8 +28,8 @@ class _Contract:
 class Records(Blocks):
     """A petl table with the origin and exactly the fields of the contract, in order, converted."""
 
-    def __init__(self, due: Any, entity: Entity, reject: Reject, counts: Counts, pending: set[str]) -> None:
-        self._due, self._entity, self._reject, self._counts, self._pending = due, entity, reject, counts, pending
+    def __init__(self, due: Any, entity: Entity, flow: Flow) -> None:
+        self._due, self._entity, self._flow = due, entity, flow
 
     def blocks(self) -> tuple[Header, Iterator[Block]]:
         """The records, a block at a time."""
@@ -52,10 +51,10 @@ class Records(Blocks):
     def _transformed(self, given: Block, transform: Transform) -> Block:
         changed, failures = transform.apply(given)
         for id_, reason in failures.items():
-            self._reject(Rejection(id_, reason))
+            self._flow.reject(Rejection(id_, reason))
         dropped = set(given.ids).difference(changed.ids, failures)
-        self._counts.dropped += len(dropped)
-        self._pending -= dropped
+        self._flow.counts.dropped += len(dropped)
+        self._flow.pending.difference_update(dropped)
         return changed
 
     def _one_by_one(self, given: Block, contract: _Contract) -> Block:
@@ -67,22 +66,20 @@ class Records(Blocks):
                     [convert(row[at]) for convert, at in zip(contract.converters, contract.positions, strict=True)]
                 )
             except (ValueError, IndexError, RecursionError):
-                self._reject(Rejection(id_, _first_broken(row, contract)))
+                self._flow.reject(Rejection(id_, _first_broken(row, contract)))
                 continue
             ids.append(id_)
             rows.append(made)
         return Block(ids, rows, given.known)
 
 
-def records(
-    due: Any, entity: Entity, *, reject: Reject, counts: Counts | None = None, pending: set[str] | None = None
-) -> Records:
-    """The records of a petl table with an origin column. One that breaks its contract goes to `reject` with the reason.
+def records(due: Any, entity: Entity, flow: Flow) -> Records:
+    """The records of a petl table with an origin column. One that breaks its contract is rejected with the reason.
 
-    Those that a `select` leaves out are counted and are not `pending` any more. Iterating raises `EntityError` when a
+    Those that a `select` leaves out are counted and are not pending any more. Iterating raises `EntityError` when a
     column that the spec names is not there.
     """
-    return Records(due, entity, reject, counts or Counts(), set() if pending is None else pending)
+    return Records(due, entity, flow)
 
 
 def _contract(entity: Entity, header: Header) -> _Contract:

@@ -1,8 +1,14 @@
-"""What happened to the records of one entity in one run, counted while rows flow."""
+"""What the stages tell of the records of one entity: how many there are, which are on their way, which are refused."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.model import Rejection
+
+Reject = Callable[[Rejection], None]
+"""Hears of a record that the engine itself refuses."""
 
 
 @dataclass(slots=True)
@@ -28,3 +34,12 @@ class Counts:
     def read(self) -> int:
         """Records that something was decided on; those of a page that a stopped run did not come to are not among them."""
         return self.excluded + self.dropped + self.waiting + self.due
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One run of an entity's records through the stages. `pending` are the IDs that were read and are not settled."""
+
+    reject: Reject
+    counts: Counts = field(default_factory=Counts)
+    pending: set[str] = field(default_factory=set)
