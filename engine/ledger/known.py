@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,9 +23,9 @@ class Known:
     refused: Mapping[str, str | None] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
 
-    def silent(self, ids: set[str]) -> bool:
-        """True where nothing is known of any of these IDs: all of them are due."""
-        return not (self.tracked or self.accepted or self.refused) and self.waiting.isdisjoint(ids)
+    def only_tracked(self, ids: Iterable[str]) -> bool:
+        """True where being tracked or not decides of each of these IDs whether it is due."""
+        return not (self.accepted or self.refused) and self.waiting.isdisjoint(ids)
 
     def rests(self, id_: str) -> Literal["waiting", "excluded"] | None:
         """How a record counts that is not due whatever its content is; None where it may be."""

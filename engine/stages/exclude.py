@@ -55,10 +55,16 @@ class Due(Blocks):
         ids = _identify_all(page, positions)
         named = [id_ for id_ in ids if isinstance(id_, str)]
         known = self._lookup(named)
-        distinct = set(named)
-        if len(distinct) == len(ids) and known.silent(distinct) and self._flow.pending.isdisjoint(distinct):
-            self._flow.pending.update(distinct)
-            return Block(named, page, known)
+        if len(named) == len(ids) and known.only_tracked(named):
+            new = (
+                [at for at, id_ in enumerate(named) if id_ not in known.tracked] if known.tracked else range(len(named))
+            )
+            due = [named[at] for at in new]
+            distinct = set(due)
+            if len(distinct) == len(due) and self._flow.pending.isdisjoint(distinct):
+                self._flow.counts.excluded += len(named) - len(due)
+                self._flow.pending.update(distinct)
+                return Block(due, [page[at] for at in new], known)
         return self._sort(ids, page, known)
 
     def _sort(self, ids: Sequence[str | Rejection], page: list[Row], known: Known) -> Block:

@@ -17,7 +17,7 @@ from engine.context import RunContext
 from engine.db.connection import Connection
 from engine.db.sql import TrackedIn
 from engine.errors import EntityError
-from engine.identity import InvalidID, canonical_key
+from engine.identity import InvalidID, canonical_guids, canonical_key
 from engine.ledger.known import Known, Lookup
 from engine.model import Entity, Exclusion
 from engine.stages import source
@@ -160,20 +160,26 @@ class _IdsFirst(Paged):
     def _rows(self, keys: list[Key], names: tuple[str, ...], positions: tuple[int, ...]) -> list[Any] | None:
         """The rows of the keys that may be due; None where the whole page is to be read instead."""
         try:
-            ids = [canonical_key(key) for key in keys]
+            guids = canonical_guids([key[0] for key in keys]) if len(positions) == 1 else None
+            ids = guids or [canonical_key(key) for key in keys]
         except InvalidID:
             return None
         known = self._lookup(ids)
-        wanted = {id_: key for id_, key in zip(ids, keys, strict=True) if known.rests(id_) is None}
+        if known.only_tracked(ids):
+            tracked = known.tracked
+            new = [(id_, key) for id_, key in zip(ids, keys, strict=True) if id_ not in tracked]
+            rest = Counter(excluded=len(ids) - len(new))
+        else:
+            new = [(id_, key) for id_, key in zip(ids, keys, strict=True) if known.rests(id_) is None]
+            rest = Counter(how for id_ in ids if (how := known.rests(id_)))
+        wanted = dict(new)
         if len(wanted) * _WORTH > len(keys):
             return None
         found = [row for part in _parts(list(wanted.items())) for row in self._find(dict(part), names, positions)]
         if len(found) < len(wanted):
             return None  # the driver gives a key in a form that the database does not find again
-        for id_ in ids:
-            how = known.rests(id_)
-            if how is not None:
-                setattr(self._counts, how, getattr(self._counts, how) + 1)
+        self._counts.excluded += rest["excluded"]
+        self._counts.waiting += rest["waiting"]
         return found
 
     def _find(self, wanted: dict[str, Key], names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[Any]:
