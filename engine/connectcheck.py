@@ -60,7 +60,10 @@ def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, i
     due = exclude.tracked([header], entity.id, lambda _: Known(), flow)
     for _ in shape.records(due, entity, flow):
         pass
-    since.look(source.Reader(connection, entity, run), lambda _: None)
+    try:
+        since.look(source.Reader(connection, entity, run), "", lambda _: None, strict=True)
+    except EntityError as failure:
+        found.problems.append(loaded.document.problem((*place, "changed_since"), str(failure)))
     keys = source.check_keys(connection, entity, run)
     if keys and keys.repeated:
         message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {keys.repeated:,} rows repeat one; only the first of each is sent"

@@ -40,7 +40,7 @@ class EntityPlan:
     name: str
     counts: Counts = field(default_factory=Counts)
     exclude: Exclusion | None = None
-    since: Any = None
+    since: str | None = None
     in_doubt: int = 0
     without_id: int = 0
     repeated: int = 0
@@ -54,7 +54,7 @@ class EntityPlan:
         """The document of one entity."""
         counts = self.counts
         return {
-            "name": self.name, "exclude": self.exclude, "since": str(self.since) if self.since is not None else None, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
+            "name": self.name, "exclude": self.exclude, "since": self.since, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
             "in_doubt": self.in_doubt, "resting": counts.waiting - self.in_doubt, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
             "without_id": self.without_id, "repeated_ids": self.repeated,
             "parked_until": str(self.park.until) if self.park else None, "error": self.error,
@@ -78,9 +78,10 @@ def plan_entity(
     try:
         lookup = replace(_lookup(history, entity), met=met)
         connection = connect(entity.connection)
-        look = since.look(source.Reader(connection, entity, run), history.watermark if history else lambda _: None)
+        reader = source.Reader(connection, entity, run)
+        look = since.look(reader, history.tables.tracking.name, history.watermark) if history else None
         span = source.Span(since=look.since) if look else source.WHOLE
-        made.since = span.since.value if span.since else None
+        made.since = str(span.since) if span.since else None
         for batch in _batches(entity, connection, lookup, visible, run, made, span):
             made.counts.batches += 1
             if len(made.requests) < preview:

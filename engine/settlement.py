@@ -36,8 +36,12 @@ class EntityReport:
     seconds: float = 0.0
     error: str | None = None
     gravity: str | None = None
+    since: str | None = None
+    """From where on it was read, where only what changed was."""
     pending: set[str] = field(default_factory=set, repr=False)
     """IDs that were read and are not settled: a second record of one is refused."""
+    met: set[str] = field(default_factory=set, repr=False)
+    """Records of open batches that were met in the source and counted as waiting."""
     samples: list[Rejection] = field(default_factory=list, repr=False)
     """The first rejections, for people."""
 
@@ -107,9 +111,16 @@ class Settlement:
         self.report.counts.calls += 1
 
     def left_open(self, outcome: Outcome) -> None:
-        """A batch of an earlier run; its records are not of this run's due."""
+        """A batch of an earlier run, or of a dead worker; its records are not of this run's due.
+
+        Who took over from a dead worker may have met them, and found them waiting.
+        """
         self.tools.ledger.settle(outcome, hold=self._hold)
-        self.report.counts.settled += len(outcome.accepted)
+        counts, met = self.report.counts, self.report.met.intersection(outcome.accepted)
+        counts.settled += len(outcome.accepted)
+        counts.waiting -= len(met)
+        counts.excluded += len(met)
+        self.report.met -= met
         self.report.note(outcome.reason)
         self._obey(outcome)
         self._watch(outcome)

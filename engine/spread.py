@@ -50,6 +50,8 @@ class PartResult:
     error: str | None = None
     gravity: str | None = None
     samples: list[Rejection] = field(default_factory=list)
+    met: set[str] = field(default_factory=set)
+    """Records of open batches that it found waiting."""
 
 
 class Crew(Protocol):
@@ -98,7 +100,7 @@ def spread(given: list[Part], tools: Tools, report: EntityReport, crew: Crew, se
         if dead:
             _LOG.warning("%s: %d workers died; their parts are given out again", report.name, len(dead))
             crew.renew()
-        _settle_orphans(report, settle_open)
+        settle_open()
         if not dead:
             return
         given = dead
@@ -130,15 +132,6 @@ def _round(given: list[Part], tools: Tools, report: EntityReport, crew: Crew) ->
     return [] if tools.run.cancelled.is_set() else dead
 
 
-def _settle_orphans(report: EntityReport, settle_open: Callable[[], None]) -> None:
-    """Settle what dead workers had on the wire; who took over their parts has counted those records as waiting."""
-    before = report.counts.settled
-    settle_open()
-    settled = min(report.counts.settled - before, report.counts.waiting)
-    report.counts.waiting -= settled
-    report.counts.excluded += settled
-
-
 def _why(future: Future[PartResult]) -> object:
     return "cancelled" if future.cancelled() else future.exception()
 
@@ -154,6 +147,7 @@ def _add_up(finished: list[PartResult], report: EntityReport) -> None:
     for result in finished:
         for key, value in asdict(result.counts).items():
             setattr(report.counts, key, getattr(report.counts, key) + value)
+        report.met |= result.met
         report.samples += result.samples[: 3 - len(report.samples)]
         if result.error and (report.error is None or result.gravity == "database"):
             report.error, report.gravity = result.error, result.gravity or report.gravity

@@ -62,15 +62,16 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
         return
     _settle_open(work)
     reader = Reader(tools.connect(entity.connection), entity, tools.run)
-    look = since.look(reader, tools.ledger.watermark)
+    look = since.look(reader, tools.ledger.tables.tracking.name, tools.ledger.begin_watermark)
     span = Span(since=look.since) if look else WHOLE
+    report.since = str(span.since) if span.since else None
     parts = spread.parts(replace(reader, span=span), tools, crew) if crew else []
     if crew and len(parts) > 1:
         spread.spread(parts, tools, report, crew, lambda: _settle_open(work, in_flight=True))
     else:
         deliver(entity, tools, report, limit=limit, span=span)
-    if look and limit is None and report.complete and not tools.run.cancelled.is_set():
-        tools.ledger.move_watermark(entity.name, look.newest, look.source, full=look.since is None)
+    if look and look.before and limit is None and report.complete and not tools.run.cancelled.is_set():
+        tools.ledger.move_watermark(entity.name, look.before, look.newest, look.source, full=look.since is None)
 
 
 class _Work:
@@ -96,7 +97,7 @@ def deliver(
     refused, adopted = Refused(report, ledger), Adopted(entity, ledger)
     flow = Flow(refused, counts, report.pending)
 
-    lookup = ledger.lookup(entity.name, changed=entity.resend == "changed")
+    lookup = replace(ledger.lookup(entity.name, changed=entity.resend == "changed"), met=report.met)
     source = narrow.pages(tools.connect(entity.connection), entity, run, lookup, tools.visible(entity), counts, span)
     due = exclude.tracked(source.rows, entity.id, lookup, flow, page_size=entity.page_size, limit=limit)
     shaped = shape.records(due, entity, flow)

@@ -13,6 +13,7 @@ from engine.ledger.history import History
 from engine.ledger.known import Known
 from engine.ledger.lives import Life
 from engine.ledger.parks import Park
+from engine.ledger.watermarks import Watermark
 from engine.model import Entity, Rejection
 from engine.payload import content_hash
 from engine.stages import chunk, exclude, seek, shape
@@ -38,6 +39,7 @@ class Answer:
     source: Source
     life: Life = field(default_factory=Life)
     park: Park | None = None
+    watermark: Watermark | None = None
     verdict: str = ""
 
     @property
@@ -70,6 +72,7 @@ def ask(entity: Entity, wanted: str, connect: Callable[[str], Connection], histo
     answer = Answer(entity.name, wanted, _source(entity, wanted, connect, run))
     if history:
         answer.life, answer.park = history.life(entity.name, wanted), history.parked(url)
+        answer.watermark = history.watermark(entity.name) if entity.changed_since else None
     answer.verdict = _verdict(answer, entity)
     return answer
 
@@ -136,4 +139,9 @@ def _not_delivered(answer: Answer) -> str:
     if answer.park:
         return f"It is due, but {answer.park}."
     changed = ", since it has changed after it was refused" if reject and mended else ""
+    if answer.watermark and answer.watermark.value is not None:
+        return (
+            f"It is due: the next run that reads it sends it{changed}. With `changed_since` each run reads what changed lately, "
+            "and a full check everything."
+        )
     return f"It is due: the next run sends it{changed}."

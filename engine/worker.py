@@ -43,7 +43,7 @@ def work(part: Part) -> PartResult:
     except (SyncLedgerError, OSError) as failure:
         report.error, report.gravity = f"worker {_name()}: {failure}", "database"
     return PartResult(
-        report.counts, masks.masked(report.error) if report.error else None, report.gravity, report.samples
+        report.counts, masks.masked(report.error) if report.error else None, report.gravity, report.samples, report.met
     )
 
 

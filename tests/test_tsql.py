@@ -13,7 +13,7 @@ from jinja2 import meta
 from sqlglot.errors import ErrorLevel
 
 from engine.db.dialect import dialects
-from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, Templates, TrackedIn
+from engine.db.sql import Cut, Newest, PageRequest, RunFacts, Since, Statement, Templates, TrackedIn
 from engine.identity import MAX_LENGTH, InvalidID, canonical_key
 from engine.ledger.tables import Tables
 from engine.model import LedgerSpec
@@ -123,8 +123,8 @@ NARROW: dict[str, dict[str, Any]] = {
     "all at once": {
         "after": ("a",) * 3, "upto": ("b",) * 3, "since": SINCE, "tracking": TrackedIn("TB_R_SYNC_TRACKING", "Users", False),
     },
-    "newest": {"newest": "Name", "limit": 1},
-    "newest of what changed": {"newest": "Name", "since": SINCE, "limit": 1},
+    "newest": {"newest": Newest("Name"), "limit": 1},
+    "newest of what changed": {"newest": Newest("Name", "2026-02-01"), "since": SINCE, "limit": 1},
 }  # fmt: skip
 
 

@@ -121,6 +121,9 @@ def show(report: RunReport) -> None:
     common.print_table([("Entity", "left"), *[(title, "right") for title in titles], ("Time", "right")], rows)
     said: set[str] = set()
     for entity in report.entities:
+        if entity.since is not None:
+            line = f"{entity.name}: only what changed since {entity.since} was read (`changed_since`)"
+            console.print(line, markup=False, soft_wrap=True)
         if entity.error and entity.error not in said:
             said.add(entity.error)
             console.print(f"{entity.name}: {entity.error}", markup=False, soft_wrap=True)

@@ -87,12 +87,12 @@ def _run_json(run: Run) -> dict[str, Any]:
     }
 
 
-def _standing_json(name: str, standing: Standing, watermark: tuple[Any, Any] | None) -> dict[str, Any]:
+def _standing_json(name: str, standing: Standing, watermark: tuple[str | None, Any] | None) -> dict[str, Any]:
     moments = {key: getattr(standing, key) for key in ("last_tracked", "last_rejected", "next_try")}
     return {
         "name": name, "tracked": standing.tracked, "rejected": standing.rejected, "parked": standing.parked,
         **{key: str(moment) if moment else None for key, moment in moments.items()},
-        "watermark": str(watermark[0]) if watermark else None,
+        "watermark": watermark[0] if watermark else None,
         "full_check": str(watermark[1]) if watermark else None,
     }  # fmt: skip
 
@@ -141,9 +141,10 @@ def _show_entities(standings: dict[str, Standing]) -> None:
     common.print_table(columns, rows)
 
 
-def _show_watermarks(watermarks: dict[str, tuple[Any, Any]]) -> None:
+def _show_watermarks(watermarks: dict[str, tuple[str | None, Any]]) -> None:
     for name, (value, full) in sorted(watermarks.items()):
-        click.echo(f"{name}: read and delivered up to {value}; everything was read last on {_time(full)} (UTC)")
+        if value is not None:
+            click.echo(f"{name}: read and delivered up to {value}; everything was read last on {_time(full)} (UTC)")
 
 
 def _show_open(left: list[OpenBatch], parks: list[Park]) -> None:

@@ -30,6 +30,8 @@ class Dialect:
     """Keys added to an ODBC string of these drivers where the user gives none."""
     session: tuple[str, ...]
     """Statements that begin every session."""
+    place: str | None
+    """A query for where a session is (database, schema): one row."""
     types: tuple[tuple[str, str], ...]
     """Column types of the ledger's tables, by the name its CREATE statements use."""
 
@@ -84,5 +86,6 @@ def _load(file: Path) -> Dialect:
         data["now"],
         tuple(data["odbc"].items()),
         tuple(data["session"]),
+        data.get("place"),
         tuple(data["types"].items()),
     )

@@ -106,6 +106,17 @@ class Since:
     column: str
     value: Any
 
+    def __str__(self) -> str:
+        return self.value.hex() if isinstance(self.value, bytes) else str(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The greatest value of a column, or the greatest that is not above `upto`."""
+
+    column: str
+    upto: Any = None
+
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
@@ -132,8 +143,8 @@ class PageRequest:
     """The keys at which the rows are cut into ranges, instead of a page."""
     since: Since | None = None
     """What changed lately, instead of everything."""
-    newest: str | None = None
-    """The column whose greatest value is asked for, instead of a page."""
+    newest: Newest | None = None
+    """The greatest value of a column, instead of a page."""
 
     def context(self, dialect: str) -> dict[str, Any]:
         """The template variables of this request."""
@@ -152,8 +163,8 @@ class PageRequest:
             "tracking": self.tracking,
             "upto": self.upto,
             "cut": self.cut,
-            "since": self.since,
-            "newest": self.newest,
+            "since_": self.since,
+            "newest_": self.newest,
             "key": [KeyColumn(name, values[index] if values else None) for index, name in enumerate(self.names)],
         }
 

@@ -60,6 +60,7 @@ class Acts(History):
         """Track IDs without sending their records."""
         with self.guard("cannot be written"), self.db.transaction():
             tracking.track(self.db, self.names, entity, ids)
+            watermarks.drop(self, entity)  # with `resend: changed` their contents are still to be learned
 
     def forget(self, entity: str, ids: Sequence[str]) -> list[str]:
         """Un-track IDs; gives those that were tracked."""

@@ -127,8 +127,8 @@ class History(Store):
         """How far the source of an entity was read with nothing left behind."""
         return self.read(lambda: watermarks.find(self, entity) if self._there(self.tables.watermark) else None)
 
-    def watermarks(self) -> dict[str, tuple[Any, Any]]:
-        """The watermark of each entity, and when everything of it was read last."""
+    def watermarks(self) -> dict[str, tuple[str | None, Any]]:
+        """The watermark of each entity as text, and when everything of it was read last."""
         return self.read(lambda: watermarks.all_of(self) if self._there(self.tables.watermark) else {})
 
     def life(self, entity: str, record: str) -> Life:

@@ -19,6 +19,7 @@ from engine.ledger.parks import Park
 from engine.ledger.parts import Parts
 from engine.ledger.rejects import Policy
 from engine.ledger.store import Store
+from engine.ledger.watermarks import Watermark
 from engine.model import Api, Attempt, Batch, Outcome, Rejection
 from engine.payload import content_hash, records
 
@@ -194,13 +195,23 @@ class Ledger(Parts):
 
         self.durably(write)
 
-    def move_watermark(self, entity: str, value: Any, source: str, *, full: bool) -> None:
+    def begin_watermark(self, entity: str) -> Watermark:
+        """How far the source of an entity was read with nothing left behind; this run may move it."""
+
+        def write(_again: bool) -> Watermark:
+            with self.db.transaction():
+                self._fence()
+                return watermarks.begin(self, entity)
+
+        return self.durably(write)
+
+    def move_watermark(self, entity: str, before: Watermark, value: Any, source: str, *, full: bool) -> None:
         """Everything of an entity was delivered: keep how far its source was read."""
 
         def write(_again: bool) -> None:
             with self.db.transaction():
                 self._fence()
-                watermarks.move(self, entity, value, source, full=full)
+                watermarks.move(self, entity, before, value, source, full=full)
 
         self.durably(write)
 

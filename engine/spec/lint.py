@@ -182,7 +182,7 @@ def _templates(subject: Subject) -> Iterator[Problem]:
             value = merged.get(what)
             if isinstance(value, str) and value and place not in subject.found.missing:
                 found = of_dialect.setdefault(dialect.name, Templates(subject.root, dialect))
-                check = templates.Check(subject.document, place, found, name, key)
+                check = templates.Check(subject.document, place, found, name, key, bool(merged.get("changed_since")))
                 yield from check.file(value) if what == "sql" else check.inline(value)
 
 

@@ -43,6 +43,7 @@ class Check:
     found: Templates
     entity: str
     key: tuple[str, ...]
+    changed_since: bool = False
 
     def file(self, name: str) -> Iterator[Problem]:
         """Problems of a template file, at their lines in that file; of its name, in the spec."""
@@ -119,6 +120,9 @@ class Check:
             word, message = _explain(found, failure)
             yield self._at(source, file, offset, _line_of(failure, name, file), word, message)
             return
+        if own and self.changed_since:
+            message = "pages itself, so that `changed_since` cannot narrow it; extend page.sql.j2, or leave `changed_since` out"
+            yield self._at(source, file, offset, None, None, message)
         for word, message in _paging(first, second, own, self.key, used):
             yield self._at(source, file, offset, None, word, message)
 

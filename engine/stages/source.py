@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from engine.context import RunContext
 from engine.db.connection import Connection, Rows
 from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, TrackedIn
-from engine.errors import DatabaseError, SourceError
+from engine.errors import DatabaseError, EntityError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
 from engine.spec import expressions
@@ -222,11 +222,11 @@ class Reader:
         return tuple(words.get(name.casefold(), name) for name in reported)
 
     def reported(self, column: str) -> str:
-        """A column that the spec names, as the database reports it. Raises `SourceError` where it is missing."""
+        """A column that the spec names, as the database reports it. Raises `EntityError` where it is missing."""
         columns = self.columns()
         found = next((name for name in columns if name.casefold() == column.casefold()), None)
         if found is None:
-            raise SourceError(
+            raise EntityError(
                 f"entity {self.entity.name!r}: the column {column!r} of `changed_since` is not among the columns of its SQL: {', '.join(columns)}"
             )
         return found
