@@ -232,8 +232,6 @@ class Refused:
         """One more."""
         self._report.counts.due += 1
         self._report.counts.rejected += 1
-        if not rejection.spare:
-            self._report.pending.discard(rejection.id)
         if len(self._report.samples) < _SAMPLES:
             self._report.samples.append(rejection)
         self._waiting.append(rejection)

@@ -68,9 +68,14 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
             Flow(skipped.append, counts),
             page_size=chosen.page_size,
         )
+        ids: list[str] = []
         for block in due.blocks()[1]:
-            ledger.baseline(chosen.name, block.ids)
             counts.due += len(block.ids)
+            ids += block.ids
+            if len(ids) >= _AT_ONCE:
+                ledger.baseline(chosen.name, ids)
+                ids = []
+        ledger.baseline(chosen.name, ids)
         ledger.act("Baseline", chosen.name, {"Records": counts.due, "Skipped": len(skipped)})
     if format_ == "json":
         common.print_json(

@@ -87,13 +87,13 @@ class _Encoder:
         try:
             part = encode(record)
         except (TypeError, ValueError, RecursionError) as refused:
-            self.flow.reject(Rejection(id_, f"the record cannot be written as JSON: {refused}"))
+            self.flow.refuse(Rejection(id_, f"the record cannot be written as JSON: {refused}"))
             return None
         if self._seen(id_, part, known):
             self.flow.pending.discard(id_)
             return None
         if self.entity.max_bytes is not None and len(joined([part], self.entity.wrap)) > self.entity.max_bytes:
-            self.flow.reject(
+            self.flow.refuse(
                 Rejection(id_, f"the record has {len(part)} bytes; `max_bytes` is {self.entity.max_bytes}")
             )
             return None

@@ -35,55 +35,69 @@ class Due(Blocks):
 
     def _blocks(self, pages: Iterator[list[Row]], positions: list[int]) -> Iterator[Block]:
         for page in pages:
-            due = self._page(page, positions)
-            at = 0
-            while at < len(due.ids):
-                size = min(block.ROWS, self._room())
-                if not size:
-                    return
-                yield Block(due.ids[at : at + size], due.rows[at : at + size], due.known)
-                at += size
+            if page:
+                ids = _identify_all(page, positions)
+                known = self._lookup([id_ for id_ in ids if isinstance(id_, str)])
+                yield from self._at_a_look(ids, page, known) or self._row_by_row(ids, page, known)
             if not self._room():
                 return
 
     def _room(self) -> int:
-        """Records that may still become due."""
-        return block.ROWS if self._limit is None else max(0, self._limit - self._flow.counts.due)
+        """Records that may still become due, a block at most."""
+        return block.ROWS if self._limit is None else max(0, min(block.ROWS, self._limit - self._flow.counts.due))
 
-    def _page(self, page: list[Row], positions: list[int]) -> Block:
-        """The rows of one page that are due."""
-        ids = _identify_all(page, positions)
-        named = [id_ for id_ in ids if isinstance(id_, str)]
-        known = self._lookup(named)
-        if len(named) == len(ids) and known.only_tracked(named):
-            new = (
-                [at for at, id_ in enumerate(named) if id_ not in known.tracked] if known.tracked else range(len(named))
-            )
-            due = [named[at] for at in new]
-            distinct = set(due)
-            if len(distinct) == len(due) and self._flow.pending.isdisjoint(distinct):
-                self._flow.counts.excluded += len(named) - len(due)
-                self._flow.pending.update(distinct)
-                return Block(due, [page[at] for at in new], known)
-        return self._sort(ids, page, known)
+    def _at_a_look(self, ids: Sequence[Any], page: list[Row], known: Known) -> Iterator[Block] | None:
+        """The due rows of a page in which each is either tracked or due, which is the rule; None for another page."""
+        if self._limit is not None or not known.only_tracked(ids) or not all(isinstance(id_, str) for id_ in ids):
+            return None
+        tracked = known.tracked
+        new = [at for at, id_ in enumerate(ids) if id_ not in tracked] if tracked else range(len(ids))
+        due = [ids[at] for at in new]
+        distinct = set(due)
+        if len(distinct) < len(due) or not self._flow.pending.isdisjoint(distinct):
+            return None
+        self._flow.counts.excluded += len(ids) - len(due)
+        self._flow.pending.update(distinct)
+        return (
+            Block(due[at : at + block.ROWS], [page[row] for row in new[at : at + block.ROWS]], known)
+            for at in range(0, len(due), block.ROWS)
+        )
 
-    def _sort(self, ids: Sequence[str | Rejection], page: list[Row], known: Known) -> Block:
-        """The same for a page in which not all are due: each goes where it belongs."""
+    def _row_by_row(self, ids: Sequence[str | Rejection], page: list[Row], known: Known) -> Iterator[Block]:
+        """The due rows of any page: each row goes where it belongs, in order, until the limit is reached."""
         counts, pending, reject = self._flow.counts, self._flow.pending, self._flow.reject
-        due: dict[str, Row] = {}
-        for id_, row in zip(ids, page, strict=True):
-            if not isinstance(id_, str):
-                reject(id_)
-            elif (how := known.rests(id_)) == "waiting":
-                counts.waiting += 1
-            elif how == "excluded":
-                counts.excluded += 1
-            elif id_ in due or id_ in pending:
-                reject(Rejection(id_, "the ID stands twice in the source; its first record was taken", spare=True))
-            else:
-                due[id_] = row
-        pending.update(due)
-        return Block(list(due), list(due.values()), known)
+        met: set[str] = set()
+        rows = iter(zip(ids, page, strict=True))
+        while room := self._room():
+            due: dict[str, Row] = {}
+            spare: list[Rejection] = []
+            for id_, row in rows:
+                if not isinstance(id_, str):
+                    reject(id_)
+                elif (how := known.rests(id_)) == "waiting":
+                    counts.waiting += 1
+                    continue
+                elif how == "excluded":
+                    counts.excluded += 1
+                    continue
+                elif id_ in met or id_ in pending:
+                    spare.append(
+                        Rejection(id_, "the ID stands twice in the source; its first record was taken", spare=True)
+                    )
+                else:
+                    due[id_] = row
+                    met.add(id_)
+                    pending.add(id_)
+                room -= 1
+                if not room:
+                    break
+            if due:
+                yield Block(list(due), list(due.values()), known)
+            # What becomes of the first record is said before what becomes of its double.
+            for one in spare:
+                reject(one)
+            if room:
+                return
 
 
 def tracked(

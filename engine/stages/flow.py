@@ -43,3 +43,8 @@ class Flow:
     reject: Reject
     counts: Counts = field(default_factory=Counts)
     pending: set[str] = field(default_factory=set)
+
+    def refuse(self, rejection: Rejection) -> None:
+        """A record that was on its way is refused: another row of its ID may be sent."""
+        self.pending.discard(rejection.id)
+        self.reject(rejection)

@@ -88,6 +88,8 @@ def _obstacles(entity: Entity, reader: Reader, lookup: Lookup, visible: str | No
         return {"in_database": why, "ids_first": why}
     if len(entity.id) > 1:
         return {"in_database": "its ID has several columns, which stand in the tracking table as one text"}
+    if lookup.store is None:
+        return {"in_database": "there is no tracking table yet"}
     if visible is None:
         return {"in_database": "the source does not see the tracking table; say `ledger.visible_as` if it does"}
     if lookup.upper_case:

@@ -51,7 +51,7 @@ class Records(Blocks):
     def _transformed(self, given: Block, transform: Transform) -> Block:
         changed, failures = transform.apply(given)
         for id_, reason in failures.items():
-            self._flow.reject(Rejection(id_, reason))
+            self._flow.refuse(Rejection(id_, reason))
         dropped = set(given.ids).difference(changed.ids, failures)
         self._flow.counts.dropped += len(dropped)
         self._flow.pending.difference_update(dropped)
@@ -66,7 +66,7 @@ class Records(Blocks):
                     [convert(row[at]) for convert, at in zip(contract.converters, contract.positions, strict=True)]
                 )
             except (ValueError, IndexError, RecursionError):
-                self._flow.reject(Rejection(id_, _first_broken(row, contract)))
+                self._flow.refuse(Rejection(id_, _first_broken(row, contract)))
                 continue
             ids.append(id_)
             rows.append(made)

@@ -118,13 +118,18 @@ class Reader:
 
     def _pages(self, rows: list[Row], names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[list[Row]]:
         seen: Counter[Key] = Counter()
+        full = len(rows) >= self.entity.page_size
         while rows and not self.run.cancelled.is_set():
-            full, last = len(rows) >= self.entity.page_size, self.last_key(rows, positions)
-            yield unseen(rows, positions, seen)
+            last = self.last_key(rows, positions)
+            given = unseen(rows, positions, seen)
+            yield given
             if not full:
                 return
-            rows.clear()  # before the next page is there
+            # Before the next page is there.
+            given.clear()
+            rows.clear()
             rows = self.page(names, last).rows
+            full = len(rows) >= self.entity.page_size
             self.drop_known(rows, positions, last)
 
     def drop_known(self, rows: list[Any], positions: tuple[int, ...], last: Key) -> None:
