@@ -29,6 +29,7 @@ bench: .venv/tested
 	$(BIN)/python bench/little.py
 	$(BIN)/python bench/slow.py
 	$(BIN)/python bench/workers.py
+	$(BIN)/python bench/start.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/model.py
 	$(BIN)/python bench/grow.py
