@@ -56,7 +56,6 @@ class RunReport:
                 "read": entity.counts.read,
                 **asdict(entity.counts),
                 "seconds": round(entity.seconds, 3),
-                "since": entity.since,
                 "error": entity.error,
             }
             for entity in self.entities

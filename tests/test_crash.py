@@ -108,7 +108,6 @@ def test_killed_at_any_step_of_a_run_that_reads_little_it_is_the_same(
         steps += 1
         _heal(project)
         assert store.stored == Counter([20, 5000, -1]), f"killed at step {step}"
-        assert project.run()["entities"][0]["due"] == 0
     assert 15 < steps < LAST_STEP - 1, "the matrix did not go through a whole run"
 
 
