@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -97,8 +98,10 @@ def _table(name: str, columns: str, *statements: str) -> Table:
 
 def ensure(db: Connection, tables: Tables, wanted: tuple[Table, ...] | None = None) -> None:
     """Create what is absent and check the shape of what is there. Raises `LedgerError`."""
-    for table in wanted or tables.all():
-        if not present(db, table):
+    absent = [table for table in wanted or tables.all() if not present(db, table)]
+    # SQLite takes all of them in one commit. Others would have to begin anew where another run was quicker.
+    with db.transaction() if absent and db.dialect.name == "sqlite" else nullcontext():
+        for table in absent:
             _create(db, table, tables.names())
 
 
