@@ -24,6 +24,7 @@ from engine.stages import source
 from engine.stages.block import Header, Paged, Row
 from engine.stages.flow import Counts
 from engine.stages.source import WHOLE, Key, Reader, Span
+from engine.stages.spelling import spelled
 
 _AT_ONCE = 500
 """Keys in one statement: SQL Server takes 2,100 parameters."""
@@ -134,7 +135,7 @@ class _IdsFirst(Paged):
         """The header, and of each page of IDs the rows that may be due."""
         reported = self._reader.columns()
         names, positions = self._reader.key(reported)
-        return self._reader.spelled(reported), self._pages(names, positions)
+        return spelled(self._reader.entity, reported), self._pages(names, positions)
 
     def _pages(self, names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[list[Row]]:
         reader, size = self._reader, self._reader.entity.page_size

@@ -15,6 +15,7 @@ from engine.errors import DatabaseError
 from engine.model import Entity
 from engine.stages import source
 from engine.stages.source import Reader
+from engine.stages.spelling import spelled
 
 
 def find(connection: Connection, entity: Entity, run: RunContext, wanted: str) -> list[Sequence[Any]] | None:
@@ -43,7 +44,7 @@ def _asked_for(reader: Reader, wanted: str) -> list[Sequence[Any]] | None:
             continue  # the key is of another type than this form
         rows = [row for row in page.rows if source.canonical(row, positions) == wanted]
         if rows:
-            return [reader.spelled(page.columns), rows[0]]
+            return [spelled(reader.entity, page.columns), rows[0]]
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,8 @@ from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, TrackedI
 from engine.errors import DatabaseError, EntityError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
-from engine.spec import expressions
 from engine.stages.block import Header, Paged, Row
+from engine.stages.spelling import spelled
 
 Key = tuple[Any, ...]
 """The driver's own values of a row's ID columns."""
@@ -89,7 +88,7 @@ def columns(connection: Connection, entity: Entity, run: RunContext) -> tuple[st
     reader = Reader(connection, entity, run)
     reported = reader.columns()
     reader.key(reported)
-    return reader.spelled(reported)
+    return spelled(reader.entity, reported)
 
 
 @dataclass(slots=True)
@@ -114,7 +113,7 @@ class Reader:
         names = self.key(known)[0] if known else self.entity.id
         first = self.page(names, self.span.after)
         _, positions = self.key(first.columns)
-        return self.spelled(first.columns), self._pages(first.rows, names, positions)
+        return spelled(self.entity, first.columns), self._pages(first.rows, names, positions)
 
     def _pages(self, rows: list[Row], names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[list[Row]]:
         seen: Counter[Key] = Counter()
@@ -210,22 +209,6 @@ class Reader:
                 raise
             raise SourceError(f"entity {self.entity.name!r}: the source cannot be read: {failure}") from failure
 
-    def spelled(self, reported: Sequence[str]) -> tuple[str, ...]:
-        """The reported names in the spec's spelling: PostgreSQL folds `NoReg` to `noreg`."""
-        # A derived table of SQLite calls the second `Name` `Name:1`.
-        plain = [re.sub(r":\d+$", "", name).casefold() for name in reported]
-        folded = [name.casefold() for name in reported]
-        folded = [base if base in folded else name for base, name in zip(plain, folded, strict=True)]
-        double = next((name for index, name in enumerate(reported) if folded[index] in folded[:index]), None)
-        if double is not None:
-            raise SourceError(
-                f"entity {self.entity.name!r}: the SQL returns two columns called {double!r}; give one of them another name with AS"
-            )
-        words: dict[str, str] = {}
-        for word in _words(self.entity):
-            words.setdefault(word.casefold(), word)
-        return tuple(words.get(name.casefold(), name) for name in reported)
-
     def reported(self, column: str) -> str:
         """A column that the spec names, as the database reports it. Raises `EntityError` where it is missing."""
         columns = self.columns()
@@ -303,23 +286,3 @@ def unseen(rows: list[Row], positions: tuple[int, ...], seen: Counter[Key]) -> l
     seen.clear()
     seen.update(after)
     return new
-
-
-def _words(entity: Entity) -> Iterator[str]:
-    """The column names that the spec of an entity mentions, those that must be columns first."""
-    yield from entity.id
-    yield from (field.name for field in entity.fields or ())
-    for operation in entity.transform:
-        match operation.name, operation.argument:
-            case (("split" | "unpack_dict"), argument):
-                yield argument["field"]
-            case (("rename" | "convert" | "move" | "fill" | "cut" | "cut_out"), names):
-                yield from names
-    for operation in entity.transform:
-        match operation.name, operation.argument:
-            case "select", text:
-                yield from expressions.variables(text)
-            case (("add" | "convert"), texts):
-                for text in texts.values():
-                    if isinstance(text, str):
-                        yield from expressions.variables(text)
