@@ -16,7 +16,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
 
-from engine.db.sql import Newest, RunFacts, Since, Statement
+from engine.db.sql import Newest, PageRequest, RunFacts, Since, Statement
 from engine.errors import EntityError
 from engine.ledger import watermarks
 from engine.ledger.watermarks import Watermark
@@ -62,14 +62,16 @@ def look(
         raise EntityError(
             f"entity {entity.name!r}: `changed_since` cannot be: its SQL pages itself, so that the engine cannot wrap it"
         )
-    column = reader.reported(wanted.column)
-    source = _digest(reader, column, tracking_table)
+    columns = reader.columns()
+    column = reader.reported(columns, wanted.column)
+    request = reader.request(reader.key(columns)[0], None, entity.page_size)
+    source = _digest(reader, request, column, tracking_table)
     known = find(entity.name)
     since = _since(column, known, source, wanted)
-    newest = _newest(reader, column, since)
+    newest = _newest(reader, request, column, since)
     if newest is None and since:
         # Nothing is as new as what there was: times were corrected, or another backup restored.
-        since, newest = None, _newest(reader, column, None)
+        since, newest = None, _newest(reader, request, column, None)
     try:
         if newest is not None and not watermarks.holds(newest):
             raise _Unusable(f"{type(newest).__name__} is no kind of value that can be kept")
@@ -111,18 +113,17 @@ def _check(newest: Any, wanted: ChangedSince, entity: Entity) -> None:
     _lower(newest, wanted)
 
 
-def _newest(reader: Reader, column: str, since: Since | None) -> Any:
+def _newest(reader: Reader, request: PageRequest, column: str, since: Since | None) -> Any:
     """The greatest value, or the greatest that does not lie in the future; None where there is none that can be reckoned with."""
-    newest = _greatest(reader, Newest(column), since)
+    newest = _greatest(reader, request, Newest(column), since)
     limit = _now(newest, reader.run.now() + _AHEAD)
     if limit is not None and newest > limit:
-        newest = _greatest(reader, Newest(column, limit), since)
+        newest = _greatest(reader, request, Newest(column, limit), since)
     return None if isinstance(newest, (float, Decimal)) and not math.isfinite(newest) else newest
 
 
-def _greatest(reader: Reader, newest: Newest, since: Since | None) -> Any:
-    names, _ = reader.key(reader.columns())
-    rows = reader.read(replace(reader.request(names, None, 1), newest=newest, since=since)).rows
+def _greatest(reader: Reader, request: PageRequest, newest: Newest, since: Since | None) -> Any:
+    rows = reader.read(replace(request, limit=1, newest=newest, since=since)).rows
     return rows[0][0] if rows else None
 
 
@@ -138,11 +139,9 @@ def _now(like: Any, moment: datetime) -> Any:
     return None
 
 
-def _digest(reader: Reader, column: str, tracking_table: str) -> str:
+def _digest(reader: Reader, request: PageRequest, column: str, tracking_table: str) -> str:
     """All that decides which records there are, what they hold, and which were delivered."""
     entity, connection = reader.entity, reader.connection
-    names, _ = reader.key(reader.columns())
-    request = reader.request(names, None, entity.page_size)
     facts = RunFacts("", datetime.min, request.run.last_success and datetime.min)
     statement = reader.statement(replace(request, run=facts, since=None))
     place = connection.execute(Statement(connection.dialect.place, ())).rows if connection.dialect.place else ""

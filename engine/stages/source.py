@@ -209,9 +209,8 @@ class Reader:
                 raise
             raise SourceError(f"entity {self.entity.name!r}: the source cannot be read: {failure}") from failure
 
-    def reported(self, column: str) -> str:
+    def reported(self, columns: Sequence[str], column: str) -> str:
         """A column that the spec names, as the database reports it. Raises `EntityError` where it is missing."""
-        columns = self.columns()
         found = next((name for name in columns if name.casefold() == column.casefold()), None)
         if found is None:
             raise EntityError(
