@@ -135,9 +135,11 @@ class _IdsFirst(Paged):
         """The header, and of each page of IDs the rows that may be due."""
         reported = self._reader.columns()
         names, positions = self._reader.key(reported)
-        return spelled(self._reader.entity, reported), self._pages(names, positions)
+        return spelled(self._reader.entity, reported), self._pages(reported, names, positions)
 
-    def _pages(self, names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[list[Row]]:
+    def _pages(
+        self, reported: tuple[str, ...], names: tuple[str, ...], positions: tuple[int, ...]
+    ) -> Iterator[list[Row]]:
         reader, size = self._reader, self._reader.entity.page_size
         seen: Counter[Key] = Counter()
         after = reader.span.after
@@ -145,9 +147,10 @@ class _IdsFirst(Paged):
             keys = [tuple(row) for row in reader.read(replace(reader.request(names, after, size), keys=True)).rows]
             if not keys:
                 return
-            rows = self._rows(keys, names, positions) if after is None or keys[0] != after else None
+            rows = self._rows(keys, reported, names, positions) if after is None or keys[0] != after else None
             if rows is None:
                 page = reader.page(names, after)
+                reader.expect(reported, page)
                 full = len(page.rows) >= size
                 last = reader.last_key(page.rows, positions) if page.rows else ()
                 if after is not None:
@@ -160,7 +163,9 @@ class _IdsFirst(Paged):
                 return
             after = last
 
-    def _rows(self, keys: list[Key], names: tuple[str, ...], positions: tuple[int, ...]) -> list[Any] | None:
+    def _rows(
+        self, keys: list[Key], reported: tuple[str, ...], names: tuple[str, ...], positions: tuple[int, ...]
+    ) -> list[Any] | None:
         """The rows of the keys that may be due; None where the whole page is to be read instead."""
         try:
             guids = canonical_guids([key[0] for key in keys]) if len(positions) == 1 else None
@@ -178,17 +183,21 @@ class _IdsFirst(Paged):
         wanted = dict(new)
         if len(wanted) * _WORTH > len(keys):
             return None
-        found = [row for part in _parts(list(wanted.items())) for row in self._find(dict(part), names, positions)]
+        found = [row for part in _parts(list(wanted.items())) for row in self._find(dict(part), reported, names, positions)]
         if len(found) < len(wanted):
             return None  # the driver gives a key in a form that the database does not find again
         self._counts.excluded += rest["excluded"]
         self._counts.waiting += rest["waiting"]
         return found
 
-    def _find(self, wanted: dict[str, Key], names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[Any]:
+    def _find(
+        self, wanted: dict[str, Key], reported: tuple[str, ...], names: tuple[str, ...], positions: tuple[int, ...]
+    ) -> Iterator[Any]:
         reader = self._reader
         request = replace(reader.request(names, None, len(wanted)), find=tuple(wanted.values()))
-        for row in reader.read(request).rows:
+        found = reader.read(request)
+        reader.expect(reported, found)
+        for row in found.rows:
             # A database that ignores case finds more than it was asked for.
             if source.canonical(row, positions) in wanted:
                 yield row

@@ -112,11 +112,13 @@ class Reader:
         known = () if self.own_paging else self.columns()
         names = self.key(known)[0] if known else self.entity.id
         first = self.page(names, self.span.after)
+        self.expect(known or first.columns, first)
         _, positions = self.key(first.columns)
-        return spelled(self.entity, first.columns), self._pages(first.rows, names, positions)
+        return spelled(self.entity, first.columns), self._pages(first, names, positions)
 
-    def _pages(self, rows: list[Row], names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[list[Row]]:
+    def _pages(self, first: Rows, names: tuple[str, ...], positions: tuple[int, ...]) -> Iterator[list[Row]]:
         seen: Counter[Key] = Counter()
+        rows = first.rows
         full = len(rows) >= self.entity.page_size
         while rows and not self.run.cancelled.is_set():
             last = self.last_key(rows, positions)
@@ -127,9 +129,19 @@ class Reader:
             # Before the next page is there.
             given.clear()
             rows.clear()
-            rows = self.page(names, last).rows
+            page = self.page(names, last)
+            self.expect(first.columns, page)
+            rows = page.rows
             full = len(rows) >= self.entity.page_size
             self.drop_known(rows, positions, last)
+
+    def expect(self, columns: tuple[str, ...], page: Rows) -> None:
+        """Every page has the columns of the first. Raises `SourceError`: a table that was altered meanwhile mixes values up."""
+        if page.columns != columns:
+            raise SourceError(
+                f"entity {self.entity.name!r}: the columns of its SQL changed while it was read, from "
+                f"{', '.join(columns)} to {', '.join(page.columns)}; nothing of this page was sent: run again"
+            )
 
     def drop_known(self, rows: list[Any], positions: tuple[int, ...], last: Key) -> None:
         """Take away rows with the key that the page should come after.
