@@ -313,6 +313,15 @@ def test_a_refused_connection_sent_nothing() -> None:
     assert not made.sent
     assert made.status is None
     assert "refused" in made.reason.lower()
+    assert made.refused
+
+
+def test_only_a_refused_connection_is_called_refused(api: FaultAPI) -> None:
+    api.script("/x", reset())
+    unknown, broken = call("http://no-such-host.invalid", timeout=5.0), call(api.url)
+    assert isinstance(unknown, NoAnswer)
+    assert isinstance(broken, NoAnswer)
+    assert (unknown.refused, broken.refused) == (False, False)
 
 
 def test_a_name_that_does_not_exist_sent_nothing() -> None:

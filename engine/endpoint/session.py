@@ -33,12 +33,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """A call without a whole answer. `sent` tells whether the request may have reached the API."""
+    """A call without a whole answer. `sent` tells whether the request may have reached the API.
+
+    `refused` is True exactly where the TCP connection to the API, its proxy or its token endpoint was refused
+    (ECONNREFUSED), so that nothing can have been processed.
+    """
 
     reason: str
     sent: bool
     seconds: float
     status: int | None = None
+    refused: bool = False
 
 
 class Caller:
@@ -112,11 +117,13 @@ class Caller:
                 ValueError,
             ) as failure:
                 seconds = time.monotonic() - started
-                reason = _reason(failure)
+                causes = _causes(failure)
+                reason = _reason(causes)
                 if watched.expired or isinstance(failure, requests.Timeout):
                     reason = f"no whole answer within {self._api.timeout:g} s"
                 sent = watched.sent and not isinstance(failure, auth.TokenRefused)
-                return NoAnswer(reason, sent, seconds, status)
+                refused = not sent and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+                return NoAnswer(reason, sent, seconds, status, refused)
 
     def renew(self) -> bool:
         """True when there is a token that can be fetched anew after a 401."""
@@ -162,8 +169,8 @@ def _read(response: requests.Response) -> bytes:
     return bytes(content)
 
 
-def _reason(failure: BaseException) -> str:
-    """The innermost cause in plain words, without the names of Python objects."""
+def _causes(failure: BaseException) -> list[BaseException]:
+    """The failure and what caused it, the innermost last."""
     seen: list[BaseException] = []
     current: BaseException | None = failure
     while current is not None and current not in seen:
@@ -173,15 +180,20 @@ def _reason(failure: BaseException) -> str:
         current = (
             inner if isinstance(inner, BaseException) else arguments[-1] if arguments else current.__cause__ or None
         )
-    refused = next((error for error in seen if isinstance(error, auth.TokenRefused)), None)
+    return seen
+
+
+def _reason(causes: list[BaseException]) -> str:
+    """The innermost cause in plain words, without the names of Python objects."""
+    refused = next((error for error in causes if isinstance(error, auth.TokenRefused)), None)
     if refused:
         return str(refused)
-    text = str(seen[-1]) or type(seen[-1]).__name__
+    text = str(causes[-1]) or type(causes[-1]).__name__
     text = re.sub(r"^<?[\w.]+\(?[^)]*\)?( at 0x[0-9a-f]+>)?: (?=Failed|\[)", "", text)
     text = re.sub(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|<[^>]*object at 0x[^>]*>:? ?", "", text).strip()
-    named = next((type(error).__name__ for error in seen if "SSL" in type(error).__name__), None)
+    named = next((type(error).__name__ for error in causes if "SSL" in type(error).__name__), None)
     if named:
         return f"TLS failure: {text}"
-    if any("NameResolution" in type(error).__name__ for error in seen):
+    if any("NameResolution" in type(error).__name__ for error in causes):
         return f"DNS failure: {text}"
     return text
