@@ -88,8 +88,11 @@ def run_pipeline(
     limit: int | None = None,
     cancelled: threading.Event | None = None,
     crew: Crew | None = None,
+    strict: bool = False,
 ) -> RunReport:
     """Run a pipeline once; with a `crew` its entities are cut into parts for other processes.
+
+    With `strict` records that were refused by earlier runs count against it too.
 
     Raises `SpecError` only; everything else is in the report, without secrets.
     """
@@ -106,7 +109,7 @@ def run_pipeline(
             ledger.started()
             with compose.tools(loaded, opened, ledger, run, observer) as tools:
                 report.entities = sync(entities, tools, limit, crew)
-            report.status = _status(report.entities, run)
+            report.status = _status(report.entities, run, strict=strict)
             report.seconds = time.monotonic() - began
             for entity in report.entities:
                 entity.error = mask(entity.error) if entity.error else None
@@ -139,13 +142,17 @@ def _held_ledger(opened: compose.Connections, run: RunContext, secrets: Secrets)
             ledger.db.close()
 
 
-def _status(entities: list[EntityReport], run: RunContext) -> str:
+def _status(entities: list[EntityReport], run: RunContext, *, strict: bool) -> str:
     if run.cancelled.is_set():
         return "cancelled"
     if any(entity.gravity == "database" for entity in entities):
         return "error"
-    counts = [entity.counts for entity in entities]
-    undelivered = sum(count.rejected + count.failed + count.in_doubt + count.waiting for count in counts)
+    undelivered = sum(
+        count.rejected + count.failed + count.in_doubt + count.waiting
+        # What earlier runs have refused was said then.
+        - (0 if strict else count.rejected_before + count.resting)
+        for count in (entity.counts for entity in entities)
+    )
     return "incomplete" if undelivered or any(entity.gravity for entity in entities) else "delivered"
 
 

@@ -11,7 +11,7 @@ from engine.ledger.known import Known
 from engine.model import Entity
 from engine.spec.load import Loaded
 from engine.spec.reader import Place
-from engine.stages import exclude, shape, since, source
+from engine.stages import exclude, shape, since, source, twins
 from engine.stages.flow import Flow
 
 
@@ -67,6 +67,10 @@ def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, i
     keys = source.check_keys(connection, entity, run)
     if keys and keys.repeated:
         message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {keys.repeated:,} rows repeat one; only the first of each is sent"
+        found.problems.append(loaded.document.problem((*place, "id"), message))
+    same = twins.of(source.Reader(connection, entity, run))
+    if same:
+        message = f"entity {entity.name!r}: {len(same):,} rows have an ID that is another row's but for case or spaces at the end ({same[0].id.removeprefix(twins.PREFIX)}); only the first of each is sent"
         found.problems.append(loaded.document.problem((*place, "id"), message))
     if keys and keys.without_id:
         message = f"entity {entity.name!r}: {keys.without_id:,} rows have no ID (NULL) and will be rejected"

@@ -14,7 +14,7 @@ from engine.ledger.history import History
 from engine.ledger.known import Lookup
 from engine.ledger.parks import Park
 from engine.model import Batch, Entity, Exclusion, Rejection
-from engine.stages import chunk, exclude, narrow, shape, since, source
+from engine.stages import chunk, exclude, narrow, shape, since, source, twins
 from engine.stages.flow import Counts, Flow
 from engine.stages.source import Span
 
@@ -44,6 +44,8 @@ class EntityPlan:
     in_doubt: int = 0
     without_id: int = 0
     repeated: int = 0
+    twins: int = 0
+    """Rows whose ID has the same canonical form as another's."""
     reasons: dict[str, int] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     park: Park | None = None
@@ -55,8 +57,8 @@ class EntityPlan:
         counts = self.counts
         return {
             "name": self.name, "exclude": self.exclude, "since": self.since, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
-            "in_doubt": self.in_doubt, "resting": counts.waiting - self.in_doubt, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
-            "without_id": self.without_id, "repeated_ids": self.repeated,
+            "in_doubt": self.in_doubt, "resting": counts.resting, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
+            "without_id": self.without_id, "repeated_ids": self.repeated, "twin_ids": self.twins,
             "parked_until": str(self.park.until) if self.park else None, "error": self.error,
             "requests": [
                 {"method": r.method, "url": r.url, "headers": r.headers, "body": r.body.decode()} for r in self.requests
@@ -90,6 +92,7 @@ def plan_entity(
         keys = source.check_keys(connection, entity, run)
         if keys:
             made.without_id, made.repeated = keys.without_id, keys.repeated
+        made.twins = len(twins.of(reader))
     except (SourceError, ConnectionFailed) as failure:
         made.error, made.database_failed = str(failure), True
     except EntityError as failure:
@@ -118,7 +121,7 @@ def _batches(
             made.reasons[rejection.reason] = made.reasons.get(rejection.reason, 0) + 1
 
     flow = Flow(refuse, made.counts)
-    narrowed = narrow.pages(connection, entity, run, lookup, visible, made.counts, span)
+    narrowed = narrow.pages(connection, entity, run, lookup, visible, flow, span)
     made.exclude = narrowed.how
     due = exclude.tracked(
         narrowed.rows,

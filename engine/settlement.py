@@ -102,8 +102,6 @@ class Settlement:
     report: EntityReport
     endpoint: Endpoint
     isolation: Isolation
-    not_sent: int = 0
-    """Records of batches that stayed where they were, since their endpoint was closed before their turn."""
 
     def log(self, made: Attempt) -> None:
         """One API call."""
@@ -156,28 +154,23 @@ class Settlement:
         counts.accepted += len(outcome.accepted)
         counts.rejected += len(outcome.rejected)
         counts.in_doubt += len(outcome.in_doubt)
-        if outcome.attempts:
-            self.unsent(len(outcome.failed))
+        if outcome.attempts and self.endpoint.park is None:
+            counts.failed += len(outcome.failed)
         else:
-            self.not_sent += len(outcome.failed)
+            self.unsent(len(outcome.failed))
 
     def unsent(self, records: int) -> None:
-        """Due records that did not go out: failed, or waiting where their endpoint is parked."""
-        counts = self.report.counts
-        if self.endpoint.park is None:
-            counts.failed += records
-        else:
-            counts.due -= records
-            counts.waiting += records
+        """Due records that were not sent, since the run was cancelled or their endpoint is closed or parked: they wait."""
+        self.report.counts.due -= records
+        self.report.counts.waiting += records
 
     def stopped(self) -> bool:
         """True when nothing more of this entity may be sent."""
         return self.endpoint.closed.is_set() or self.tools.run.cancelled.is_set()
 
     def over(self) -> None:
-        """All that was on the wire is settled: count what did not go out, now that it is known whether the endpoint is parked."""
-        self.unsent(self.isolation.left() + self.not_sent)
-        self.not_sent = 0
+        """All that was on the wire is settled: count the pieces that were not sent any more."""
+        self.unsent(self.isolation.left())
 
     @contextmanager
     def responsible(self, batch: Batch) -> Iterator[None]:
@@ -232,17 +225,23 @@ class Refused:
         """One more."""
         self._report.counts.due += 1
         self._report.counts.rejected += 1
-        if len(self._report.samples) < _SAMPLES:
-            self._report.samples.append(rejection)
         self._waiting.append(rejection)
         if len(self._waiting) >= _AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been collected."""
-        if self._waiting:
-            self._ledger.reject(self._report.name, self._waiting)
-            self._waiting.clear()
+        """Write what has been collected. The first ones that are new are shown to people."""
+        if not self._waiting:
+            return
+        known = self._ledger.reject(self._report.name, self._waiting)
+        self._report.counts.rejected_before += sum(rejection.id in known for rejection in self._waiting)
+        new = [rejection for rejection in self._waiting if rejection.id not in known]
+        self._report.samples += new[: _SAMPLES - len(self._report.samples)]
+        self._waiting.clear()
+
+    def revive(self, rejection: Rejection) -> None:
+        """A row that was refused as another's twin is due: the other is gone."""
+        self._ledger.revive(self._report.name, rejection.id)
 
 
 class Adopted:

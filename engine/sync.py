@@ -11,7 +11,7 @@ from engine.errors import ConnectionFailed, EntityError, LedgerError, SourceErro
 from engine.model import Entity, Outcome
 from engine.settlement import Adopted, EntityReport, Refused, Settlement, Tools
 from engine.spread import Crew
-from engine.stages import chunk, exclude, narrow, shape, since
+from engine.stages import chunk, exclude, narrow, shape, since, twins
 from engine.stages.flow import Flow
 from engine.stages.isolate import Isolation
 from engine.stages.post import Delivery
@@ -95,10 +95,11 @@ def deliver(
     work = _Work(entity, tools, report)
     window, isolation, settlement = work.window, work.isolation, work.settlement
     refused, adopted = Refused(report, ledger), Adopted(entity, ledger)
-    flow = Flow(refused, counts, report.pending)
+    flow = Flow(refused, counts, report.pending, revive=refused.revive)
 
     lookup = replace(ledger.lookup(entity.name, changed=entity.resend == "changed"), met=report.met)
-    source = narrow.pages(tools.connect(entity.connection), entity, run, lookup, tools.visible(entity), counts, span)
+    connection = tools.connect(entity.connection)
+    source = narrow.pages(connection, entity, run, lookup, tools.visible(entity), flow, span)
     due = exclude.tracked(source.rows, entity.id, lookup, flow, page_size=entity.page_size, limit=limit)
     shaped = shape.records(due, entity, flow)
     batches = chunk.batches(shaped, entity, flow, adopt=adopted)
@@ -115,6 +116,9 @@ def deliver(
                 window.submit(ledger.intend(batch))
             counts.batches += 1
             tools.observer.progress(entity.name, counts)
+        else:
+            if limit is None and not run.cancelled.is_set():
+                _refuse_twins(Reader(connection, entity, run), flow)
     finally:
         try:
             _finish(window, settlement.settle)
@@ -122,6 +126,15 @@ def deliver(
             settlement.over()
             refused.flush()
             adopted.flush()
+
+
+def _refuse_twins(reader: Reader, flow: Flow) -> None:
+    """Rows that were taken for delivered ones, since their IDs differ only in how they are spelled, are refused instead."""
+    if flow.spellings.mixed:
+        for rejection in twins.of(reader):
+            if rejection.id not in flow.twins and flow.counts.excluded:
+                flow.counts.excluded -= 1
+                flow.reject(rejection)
 
 
 def _settle_open(work: _Work, *, in_flight: bool = False) -> None:

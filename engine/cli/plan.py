@@ -101,6 +101,6 @@ def _show(plans: list[EntityPlan]) -> None:
 _COLUMNS = {
     "In source": "in_source", "Sent before": "tracked", "Dropped": "dropped", "In doubt": "in_doubt", "Resting": "resting",
     "Due": "due",
-    "Batches": "batches", "To reject": "rejected", "No ID": "without_id", "ID twice": "repeated_ids",
+    "Batches": "batches", "To reject": "rejected", "No ID": "without_id", "ID twice": "repeated_ids", "Twin IDs": "twin_ids",
 }  # fmt: skip
 _ALWAYS = {"In source", "Sent before", "Due", "Batches"}

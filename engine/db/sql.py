@@ -134,6 +134,8 @@ class PageRequest:
     """The key columns alone."""
     total: bool = False
     """How many rows there are in all, instead of a page."""
+    twins: bool = False
+    """The keys that are equal but for case and spaces at the end, instead of a page."""
     tracking: TrackedIn | None = None
     """Where the source database itself sees what was delivered; such rows are left out."""
 
@@ -160,6 +162,7 @@ class PageRequest:
             "find": self.find,
             "keys": self.keys,
             "total": self.total,
+            "twins": self.twins,
             "tracking": self.tracking,
             "upto": self.upto,
             "cut": self.cut,

@@ -22,15 +22,19 @@ class Known:
     accepted: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str | None] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
+    twins: frozenset[str] = frozenset()
+    """Names of rows that were refused since another row has their canonical ID (engine/stages/twins.py)."""
 
     def only_tracked(self, ids: Iterable[str]) -> bool:
         """True where being tracked or not decides of each of these IDs whether it is due."""
-        return not (self.accepted or self.refused) and self.waiting.isdisjoint(ids)
+        return not (self.accepted or self.refused or self.twins) and self.waiting.isdisjoint(ids)
 
-    def rests(self, id_: str) -> Literal["waiting", "excluded"] | None:
+    def rests(self, id_: str) -> Literal["waiting", "resting", "excluded"] | None:
         """How a record counts that is not due whatever its content is; None where it may be."""
-        if id_ in self.waiting or (id_ in self.refused and self.refused[id_] is None):
+        if id_ in self.waiting:
             return "waiting"
+        if id_ in self.refused and self.refused[id_] is None:
+            return "resting"
         return "excluded" if id_ in self.tracked and id_ not in self.accepted else None
 
 
@@ -49,6 +53,7 @@ class Lookup:
     waiting: frozenset[str] = frozenset()
     upper_case: bool = False
     any_tracked: bool = False
+    twins: frozenset[str] = frozenset()
     met: set[str] | None = None
     """Where given, collects the records of open batches that were asked for."""
 
@@ -70,7 +75,7 @@ class Lookup:
             contents = tracking.contents(store.db, store.names, entity, "accepted", known)
             accepted = {**dict.fromkeys(known, ""), **contents}
         refused = tracking.refused(store.db, store.names, entity, ids) if self.rejects else {}
-        return Known(found, accepted, refused, self.waiting)
+        return Known(found, accepted, refused, self.waiting, self.twins)
 
 
 def lookup(store: Store, entity: str, *, changed: bool, rejects: bool, waiting: frozenset[str]) -> Lookup:
@@ -78,4 +83,5 @@ def lookup(store: Store, entity: str, *, changed: bool, rejects: bool, waiting: 
     upper, any_ = store.read(
         lambda: [bool(store.statement(name, entity=entity).rows) for name in ("upper_case", "any_tracked")]
     )
-    return Lookup(store, entity, changed, rejects, waiting, upper, any_)
+    rows = store.read(lambda: store.statement("twins", entity=entity, prefix="raw:%").rows) if rejects else []
+    return Lookup(store, entity, changed, rejects, waiting, upper, any_, frozenset(row[0] for row in rows))

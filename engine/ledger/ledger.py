@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -173,8 +173,8 @@ class Ledger(Parts):
 
     # Records and endpoints that are not sent
 
-    def reject(self, entity: str, rejections: Sequence[Rejection]) -> None:
-        """Records that were refused before they were sent: every run looks at them again."""
+    def reject(self, entity: str, rejections: Sequence[Rejection]) -> Set[str]:
+        """Records that were refused before they were sent: every run looks at them again. Gives those that were refused before."""
 
         before = self.read(lambda: rejects.standing(self, entity, rejections))
 
@@ -182,6 +182,17 @@ class Ledger(Parts):
             with self.db.transaction():
                 self._fence()
                 rejects.write(self, entity, rejections, None, None, {}, before)
+
+        self.durably(write)
+        return before.keys()
+
+    def revive(self, entity: str, record: str) -> None:
+        """A refused row is due after all: what stands of it goes."""
+
+        def write(_again: bool) -> None:
+            with self.db.transaction():
+                self._fence()
+                self.statement("revive", entity=entity, record=record)
 
         self.durably(write)
 

@@ -110,7 +110,7 @@ class _Encoder:
         if accepted in ("", content):
             self.flow.counts.excluded += 1
         elif refused == content:
-            self.flow.counts.waiting += 1
+            self.flow.counts.rest()
         else:
             return False
         return True

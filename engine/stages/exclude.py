@@ -9,9 +9,10 @@ from engine.errors import EntityError
 from engine.identity import InvalidID, canonical_guids, canonical_key, clip
 from engine.ledger.known import Known
 from engine.model import Rejection
-from engine.stages import block
+from engine.stages import block, twins
 from engine.stages.block import Block, Blocks, Header, Row
 from engine.stages.flow import Flow
+from engine.stages.source import Key
 
 Lookup = Callable[[Sequence[str]], Known]
 
@@ -24,6 +25,8 @@ class Due(Blocks):
     ) -> None:
         self._rows, self._key, self._lookup, self._flow = rows, key, lookup, flow
         self._page_size, self._limit = page_size, limit
+        self._last: dict[str, Key] = {}
+        """The last ID of the page before: its twin may begin the next one."""
 
     def blocks(self) -> tuple[Header, Iterator[Block]]:
         """The rows that are due, a block at a time."""
@@ -36,9 +39,11 @@ class Due(Blocks):
     def _blocks(self, pages: Iterator[list[Row]], positions: list[int]) -> Iterator[Block]:
         for page in pages:
             if page:
-                ids = _identify_all(page, positions)
+                last = tuple(page[-1][at] for at in positions)
+                ids = self._identify_all(page, positions)
                 known = self._lookup([id_ for id_ in ids if isinstance(id_, str)])
-                yield from self._at_a_look(ids, page, known) or self._row_by_row(ids, page, known)
+                yield from self._at_a_look(ids, page, known) or self._row_by_row(ids, page, known, positions)
+                self._last = {ids[-1]: last} if isinstance(ids[-1], str) else {}
             if not self._room():
                 return
 
@@ -50,23 +55,26 @@ class Due(Blocks):
         """The due rows of a page in which each is either tracked or due, which is the rule; None for another page."""
         if self._limit is not None or not known.only_tracked(ids) or not all(isinstance(id_, str) for id_ in ids):
             return None
+        if len(set(ids)) < len(ids) or self._last.keys() & {ids[0]}:
+            return None
         tracked = known.tracked
         new = [at for at, id_ in enumerate(ids) if id_ not in tracked] if tracked else range(len(ids))
         due = [ids[at] for at in new]
-        distinct = set(due)
-        if len(distinct) < len(due) or not self._flow.pending.isdisjoint(distinct):
+        if not self._flow.pending.isdisjoint(due):
             return None
         self._flow.counts.excluded += len(ids) - len(due)
-        self._flow.pending.update(distinct)
+        self._flow.pending.update(due)
         return (
             Block(due[at : at + block.ROWS], [page[row] for row in new[at : at + block.ROWS]], known)
             for at in range(0, len(due), block.ROWS)
         )
 
-    def _row_by_row(self, ids: Sequence[str | Rejection], page: list[Row], known: Known) -> Iterator[Block]:
+    def _row_by_row(
+        self, ids: Sequence[str | Rejection], page: list[Row], known: Known, positions: list[int]
+    ) -> Iterator[Block]:
         """The due rows of any page: each row goes where it belongs, in order, until the limit is reached."""
         counts, pending, reject = self._flow.counts, self._flow.pending, self._flow.reject
-        met: set[str] = set()
+        met = dict(self._last)
         rows = iter(zip(ids, page, strict=True))
         while room := self._room():
             due: dict[str, Row] = {}
@@ -74,19 +82,19 @@ class Due(Blocks):
             for id_, row in rows:
                 if not isinstance(id_, str):
                     reject(id_)
+                elif twin := self._twin(id_, tuple(row[at] for at in positions), known, met):
+                    spare.append(twin)
                 elif (how := known.rests(id_)) == "waiting":
                     counts.waiting += 1
+                    continue
+                elif how == "resting":
+                    counts.rest()
                     continue
                 elif how == "excluded":
                     counts.excluded += 1
                     continue
-                elif id_ in met or id_ in pending:
-                    spare.append(
-                        Rejection(id_, "the ID stands twice in the source; its first record was taken", spare=True)
-                    )
                 else:
                     due[id_] = row
-                    met.add(id_)
                     pending.add(id_)
                 room -= 1
                 if not room:
@@ -95,9 +103,32 @@ class Due(Blocks):
                 yield Block(list(due), list(due.values()), known)
             # What becomes of the first record is said before what becomes of its double.
             for one in spare:
+                self._flow.twins.add(one.id)
                 reject(one)
             if room:
                 return
+
+    def _twin(self, id_: str, key: Key, known: Known, met: dict[str, Key]) -> Rejection | None:
+        """The refusal of a row whose canonical ID another row has; None for the first of an ID."""
+        if id_ in met:
+            return twins.rejection(id_, key, met[id_])
+        if id_ in self._flow.pending:
+            return twins.rejection(id_, key)
+        if known.twins and twins.name(key) in known.twins:
+            refused = twins.rejection(id_, key, ())
+            if id_ in known.tracked:
+                return refused
+            self._flow.revive(refused)
+        met[id_] = key
+        return None
+
+    def _identify_all(self, page: list[Row], positions: list[int]) -> Sequence[str | Rejection]:
+        if len(positions) > 1:
+            return [_identify(row, positions) for row in page]
+        values = [row[positions[0]] for row in page]
+        ids: Sequence[str | Rejection] = canonical_guids(values) or [_identify(row, positions) for row in page]
+        self._flow.spellings.see(values, ids)
+        return ids
 
 
 def tracked(
@@ -116,15 +147,6 @@ def tracked(
     IDs of a page or of records that are still pending, are rejected.
     """
     return Due(rows, key, lookup, flow, page_size, limit)
-
-
-def _identify_all(page: list[Row], positions: list[int]) -> Sequence[str | Rejection]:
-    if len(positions) == 1:
-        at = positions[0]
-        guids = canonical_guids([row[at] for row in page])
-        if guids is not None:
-            return guids
-    return [_identify(row, positions) for row in page]
 
 
 def _identify(row: Row, positions: list[int]) -> str | Rejection:

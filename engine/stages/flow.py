@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.model import Rejection
+from engine.stages.twins import Spellings
 
 Reject = Callable[[Rejection], None]
 """Hears of a record that the engine itself refuses."""
@@ -15,7 +16,9 @@ Reject = Callable[[Rejection], None]
 class Counts:
     """Records, but for `batches` and `calls`.
 
-    `read = excluded + dropped + waiting + due` and `due = accepted + rejected + failed + in_doubt`.
+    `read = excluded + dropped + waiting + due` and `due = accepted + rejected + failed + in_doubt`. Of `rejected`,
+    `rejected_before` broke their contract in an earlier run already; of `waiting`, `resting` were refused before and their time has
+    not come.
     """
 
     excluded: int = 0
@@ -27,8 +30,15 @@ class Counts:
     failed: int = 0
     in_doubt: int = 0
     settled: int = 0
+    rejected_before: int = 0
+    resting: int = 0
     batches: int = 0
     calls: int = 0
+
+    def rest(self, records: int = 1) -> None:
+        """Records that were refused before and are not offered now."""
+        self.waiting += records
+        self.resting += records
 
     @property
     def read(self) -> int:
@@ -38,11 +48,18 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One run of an entity's records through the stages. `pending` are the IDs that were read and are not settled."""
+    """One run of an entity's records through the stages. `pending` are the IDs that were read and are not settled.
+
+    `twins` are the names of rows that were refused since their ID has another row's canonical form; `revive` hears of one that is
+    due after all.
+    """
 
     reject: Reject
     counts: Counts = field(default_factory=Counts)
     pending: set[str] = field(default_factory=set)
+    spellings: Spellings = field(default_factory=Spellings)
+    twins: set[str] = field(default_factory=set)
+    revive: Reject = lambda _rejection: None
 
     def refuse(self, rejection: Rejection) -> None:
         """A record that was on its way is refused: another row of its ID may be sent."""

@@ -22,7 +22,7 @@ from engine.ledger.known import Known, Lookup
 from engine.model import Entity, Exclusion
 from engine.stages import source
 from engine.stages.block import Header, Paged, Row
-from engine.stages.flow import Counts
+from engine.stages.flow import Flow
 from engine.stages.source import WHOLE, Key, Reader, Span
 from engine.stages.spelling import spelled
 
@@ -46,7 +46,7 @@ def pages(
     run: RunContext,
     lookup: Lookup,
     visible: str | None,
-    counts: Counts,
+    flow: Flow,
     span: Span = WHOLE,
 ) -> Narrowed:
     """The rows of an entity that may be due; those left out are counted. `visible` is the tracking table as the source sees it.
@@ -58,9 +58,9 @@ def pages(
     if how == "in_database":
         assert visible is not None, "chosen only where it is"  # noqa: S101
         reader = replace(reader, tracking=TrackedIn(visible, entity.name, _is_guid(entity)))
-        return Narrowed(_Untracked(reader, counts), how)
+        return Narrowed(_Untracked(reader, flow), how)
     if how == "ids_first":
-        return Narrowed(_IdsFirst(reader, lookup, counts), how)
+        return Narrowed(_IdsFirst(reader, lookup, flow), how)
     return Narrowed(source.Pages(reader), how)
 
 
@@ -108,8 +108,8 @@ def _is_guid(entity: Entity) -> bool:
 class _Untracked(Paged):
     """The rows that the source's server does not see in the tracking table."""
 
-    def __init__(self, reader: Reader, counts: Counts) -> None:
-        self._reader, self._counts = reader, counts
+    def __init__(self, reader: Reader, flow: Flow) -> None:
+        self._reader, self._flow = reader, flow
 
     def pages(self) -> tuple[Header, Iterator[list[Row]]]:
         """The header and the pages; when all were given, the others are counted."""
@@ -122,14 +122,17 @@ class _Untracked(Paged):
             returned += len(page)
             yield page
         if not self._reader.run.cancelled.is_set():
-            self._counts.excluded += max(0, self._reader.total() - returned)
+            left_out = max(0, self._reader.total() - returned)
+            self._flow.counts.excluded += left_out
+            if left_out:
+                self._flow.spellings.canonical = True  # the database compares with what the ledger holds
 
 
 class _IdsFirst(Paged):
     """Pages of IDs, and the rows of those that may be due."""
 
-    def __init__(self, reader: Reader, lookup: Callable[[Sequence[str]], Known], counts: Counts) -> None:
-        self._reader, self._lookup, self._counts = reader, lookup, counts
+    def __init__(self, reader: Reader, lookup: Callable[[Sequence[str]], Known], flow: Flow) -> None:
+        self._reader, self._lookup, self._flow = reader, lookup, flow
 
     def pages(self) -> tuple[Header, Iterator[list[Row]]]:
         """The header, and of each page of IDs the rows that may be due."""
@@ -168,11 +171,16 @@ class _IdsFirst(Paged):
     ) -> list[Any] | None:
         """The rows of the keys that may be due; None where the whole page is to be read instead."""
         try:
-            guids = canonical_guids([key[0] for key in keys]) if len(positions) == 1 else None
+            first = [key[0] for key in keys]
+            guids = canonical_guids(first) if len(positions) == 1 else None
             ids = guids or [canonical_key(key) for key in keys]
         except InvalidID:
             return None
+        if len(positions) == 1:
+            self._flow.spellings.see(first, ids)
         known = self._lookup(ids)
+        if known.twins or len(set(ids)) < len(ids):
+            return None
         if known.only_tracked(ids):
             tracked = known.tracked
             new = [(id_, key) for id_, key in zip(ids, keys, strict=True) if id_ not in tracked]
@@ -186,8 +194,9 @@ class _IdsFirst(Paged):
         found = [row for part in _parts(list(wanted.items())) for row in self._find(dict(part), reported, names, positions)]
         if len(found) < len(wanted):
             return None  # the driver gives a key in a form that the database does not find again
-        self._counts.excluded += rest["excluded"]
-        self._counts.waiting += rest["waiting"]
+        self._flow.counts.excluded += rest["excluded"]
+        self._flow.counts.waiting += rest["waiting"]
+        self._flow.counts.rest(rest["resting"])
         return found
 
     def _find(
