@@ -97,7 +97,7 @@ def spec(
 
 def run(file: Path, *options: str) -> list[str]:
     """The engine's command."""
-    return [sys.executable, "-m", "engine", "run", str(file), "--quiet", *options]
+    return [sys.executable, "-m", "engine", "run", str(file), "--quiet", "--first-run", *options]
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def read(spec: Path) -> tuple[float, list[Batch]]:
         ledger.acquire(60)
         began = time.perf_counter()
         lookup = ledger.lookup(entity.name, changed=False)
-        source = narrow.pages(opened.source(entity.connection), entity, run, lookup, None, flow.counts)
+        source = narrow.pages(opened.source(entity.connection), entity, run, lookup, None, flow)
         due = exclude.tracked(source.rows, entity.id, lookup, flow, page_size=entity.page_size)
         shaped = shape.records(due, entity, flow)
         made = list(chunk.batches(shaped, entity, flow))

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Any
 
-from engine import compose
+from engine import compose, preflight
 from engine.context import RunContext
-from engine.errors import LeaseHeld, LedgerError, Problem, SpecError
+from engine.errors import ConnectionFailed, LeaseHeld, LedgerError, NotConfirmed, Problem, SourceError, SpecError
 from engine.ledger.ledger import Ledger
 from engine.model import Entity, Pipeline
 from engine.observe.observer import Observer
-from engine.settlement import EntityReport
+from engine.preflight import Allowed
+from engine.settlement import EntityReport, Tools
 from engine.spec.check import did_you_mean
 from engine.spec.load import Loaded
 from engine.spec.secrets import Secrets
@@ -44,7 +45,7 @@ class RunReport:
             return 130
         if self.status == "refused":
             return 3
-        if any(entity.gravity == "database" for entity in self.entities) or (self.error and not self.entities):
+        if any(entity.gravity == "database" for entity in self.entities) or self.status == "error":
             return 4
         return 0 if self.status == "delivered" else 1
 
@@ -89,10 +90,11 @@ def run_pipeline(
     cancelled: threading.Event | None = None,
     crew: Crew | None = None,
     strict: bool = False,
+    allowed: Allowed = Allowed(),  # noqa: B008 - frozen
 ) -> RunReport:
     """Run a pipeline once; with a `crew` its entities are cut into parts for other processes.
 
-    With `strict` records that were refused by earlier runs count against it too.
+    With `strict` records that were refused by earlier runs count against it too; `allowed` is what a person said beforehand.
 
     Raises `SpecError` only; everything else is in the report, without secrets.
     """
@@ -103,13 +105,16 @@ def run_pipeline(
     report = RunReport(run.id, pipeline.name, "error")
     began = time.monotonic()
     mask = loaded.secrets.mask
+    emptied = compose.ledger_is_an_empty_file(pipeline)
     try:
         with compose.connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
             run.last_success = ledger.last_success()
             ledger.started()
             with compose.tools(loaded, opened, ledger, run, observer) as tools:
-                report.entities = sync(entities, tools, limit, crew)
-            report.status = _status(report.entities, run, strict=strict)
+                if _may_begin(entities, tools, allowed, limit, report, emptied=emptied):
+                    tools.observer.run_started(run.id)
+                    report.entities = sync(entities, tools, limit, crew)
+                    report.status = _status(report.entities, run, strict=strict)
             report.seconds = time.monotonic() - began
             for entity in report.entities:
                 entity.error = mask(entity.error) if entity.error else None
@@ -125,6 +130,26 @@ def run_pipeline(
             entity.gravity = "database"
     report.seconds = time.monotonic() - began
     return report
+
+
+def _may_begin(
+    entities: tuple[Entity, ...],
+    tools: Tools,
+    allowed: Allowed,
+    limit: int | None,
+    report: RunReport,
+    *,
+    emptied: bool,
+) -> bool:
+    """True when what is due may be sent. What speaks against it, or cannot be read, is in the report."""
+    try:
+        preflight.check(entities, tools.ledger.spec, tools, allowed, limit, emptied=emptied)
+    except NotConfirmed as failure:
+        report.status, report.error = "incomplete", tools.mask(str(failure))
+        return False
+    except (SourceError, ConnectionFailed):
+        return True  # the entity itself says so when its turn comes
+    return True
 
 
 @contextmanager
@@ -148,7 +173,10 @@ def _status(entities: list[EntityReport], run: RunContext, *, strict: bool) -> s
     if any(entity.gravity == "database" for entity in entities):
         return "error"
     undelivered = sum(
-        count.rejected + count.failed + count.in_doubt + count.waiting
+        count.rejected
+        + count.failed
+        + count.in_doubt
+        + count.waiting
         # What earlier runs have refused was said then.
         - (0 if strict else count.rejected_before + count.resting)
         for count in (entity.counts for entity in entities)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,9 @@ from engine.settlement import Tools
 from engine.spec.load import Loaded
 from engine.spec.secrets import Secrets
 from engine.stages.pace import Pace
+
+_LOOKS, _LOOK_SECONDS = 20, 0.1
+"""How often, and how far apart, a ledger's file without content is looked at: another first run may be filling it."""
 
 
 @dataclass(slots=True)
@@ -126,6 +130,19 @@ def audit(opened: Connections, secrets: Secrets, verb: str) -> None:
         acts = Acts(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
         if acts.in_use():
             acts.act(verb, pipeline.name, {})
+
+
+def ledger_is_an_empty_file(pipeline: Pipeline) -> bool:
+    """True where the ledger is a SQLite file without content: a disk was full, or somebody made it. A run that starts fills it soon."""
+    text = pipeline.connections[pipeline.ledger.connection]
+    if not text.startswith(strings.SQLITE):
+        return False
+    file = connect.sqlite_file(text, pipeline.root)
+    for _ in range(_LOOKS):
+        if not file.is_file() or file.stat().st_size:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
 
 
 def ledger_exists(pipeline: Pipeline) -> bool:

@@ -63,3 +63,7 @@ class LeaseHeld(SyncLedgerError):
 
 class EntityError(SyncLedgerError):
     """An entity cannot be shaped as its spec says, whatever the record; other entities still run (exit 1)."""
+
+
+class NotConfirmed(SyncLedgerError):
+    """Nothing was sent: more is due than this run may send without a person's word (exit 1)."""

@@ -39,6 +39,7 @@ class Results:
     id: str | None
     accepted: str
     retryable: str | None = None
+    duplicate: str | None = None
     reason: str | None = None
 
 
@@ -54,6 +55,14 @@ class ChangedSince:
     counted: bool
     """True where `overlap` is a number, not seconds."""
     full_check_every: float
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The most that one run may send of an entity: records, and a share (0 to 1) of its source's rows."""
+
+    max_records: int | None = None
+    max_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,7 @@ class Entity:
     exclude: Exclusion | None = None
     partitions: int | None = None
     changed_since: ChangedSince | None = None
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +196,8 @@ class LedgerSpec:
     log_table: str
     application: str
     visible_as: str | None = None
+    create: bool = False
+    """A first run may send any number of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +220,8 @@ class Pipeline:
 class Rejection:
     """A record that the API or its own contract refused. `id` is canonical; '' when the record has none.
 
-    `retryable` marks a refusal that the API itself calls passing: it does not count towards parking. `spare` marks a second
-    row of an ID: it says nothing of the record itself.
+    `retryable` marks a refusal that the API itself calls passing: it does not count towards parking. `duplicate` marks one that says
+    that the API has the record already. `spare` marks a second row of an ID: it says nothing of the record itself.
     """
 
     id: str
@@ -217,6 +229,7 @@ class Rejection:
     status: int | None = None
     retryable: bool = False
     spare: bool = False
+    duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +271,25 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait of so many seconds before the next of `attempts` attempts; `number` is the one that has failed, with `reason`."""
+
+    batch: Batch
+    number: int
+    attempts: int
+    seconds: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}; trying again in {self.seconds:.0f} s (attempt {self.number + 1} of {self.attempts})"
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a batch: `accepted + rejected + failed + in_doubt` are all its records, each once.
 
     `refused` is a status that means that some of its (failed) records are bad; `park` the seconds for which the API asks
-    to be left alone.
+    to be left alone. `repeated` says that a sending before the last one may have been processed.
     """
 
     batch: Batch
@@ -277,6 +304,7 @@ class Outcome:
     status: int | None = None
     refused: int | None = None
     park: float | None = None
+    repeated: bool = False
 
     def __post_init__(self) -> None:
         told = len(self.accepted) + len(self.rejected) + len(self.failed) + len(self.in_doubt)

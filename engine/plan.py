@@ -49,15 +49,27 @@ class EntityPlan:
     reasons: dict[str, int] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     park: Park | None = None
+    rows: int | None = None
+    """Rows of the source, where less than all of them was read."""
     error: str | None = None
     database_failed: bool = False
+
+    @property
+    def due(self) -> int:
+        """Records that a run would send."""
+        return self.counts.due - self.counts.rejected
+
+    @property
+    def in_source(self) -> int:
+        """Rows of the source."""
+        return self.counts.read if self.rows is None else self.rows
 
     def as_json(self) -> dict[str, Any]:
         """The document of one entity."""
         counts = self.counts
         return {
             "name": self.name, "exclude": self.exclude, "since": self.since, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
-            "in_doubt": self.in_doubt, "resting": counts.resting, "due": counts.due - counts.rejected, "batches": counts.batches, "rejected": counts.rejected,
+            "in_doubt": self.in_doubt, "resting": counts.resting, "due": self.due, "batches": counts.batches, "rejected": counts.rejected,
             "without_id": self.without_id, "repeated_ids": self.repeated, "twin_ids": self.twins,
             "parked_until": str(self.park.until) if self.park else None, "error": self.error,
             "requests": [

@@ -14,7 +14,7 @@ from engine.endpoint.session import Caller
 from engine.errors import LedgerError
 from engine.ledger.ledger import Ledger
 from engine.ledger.parks import Park
-from engine.model import Api, Attempt, Batch, Entity, Outcome, Rejection
+from engine.model import Api, Attempt, Batch, Entity, Outcome, Pause, Rejection
 from engine.observe.observer import Observer
 from engine.stages.flow import Counts
 from engine.stages.isolate import Isolation
@@ -22,6 +22,7 @@ from engine.stages.pace import Pace
 
 _AT_ONCE = 500
 _SAMPLES = 3
+_REPEATED = " (refused when sent again; the first sending may have stored it)"
 
 
 @dataclass(slots=True)
@@ -36,6 +37,8 @@ class EntityReport:
     seconds: float = 0.0
     error: str | None = None
     gravity: str | None = None
+    rows: int | None = None
+    """Rows of its source, where they were counted."""
     since: str | None = None
     """From where on it was read, where only what changed was."""
     pending: set[str] = field(default_factory=set, repr=False)
@@ -103,8 +106,11 @@ class Settlement:
     endpoint: Endpoint
     isolation: Isolation
 
-    def log(self, made: Attempt) -> None:
-        """One API call."""
+    def hear(self, made: Attempt | Pause) -> None:
+        """One API call, or a wait before the next."""
+        if isinstance(made, Pause):
+            self.tools.observer.waiting(self.report.name, made)
+            return
         self.tools.ledger.attempt(made)
         self.report.counts.calls += 1
 
@@ -113,6 +119,7 @@ class Settlement:
 
         Who took over from a dead worker may have met them, and found them waiting.
         """
+        outcome = self._sent_again(outcome)
         self.tools.ledger.settle(outcome, hold=self._hold)
         counts, met = self.report.counts, self.report.met.intersection(outcome.accepted)
         counts.settled += len(outcome.accepted)
@@ -126,20 +133,19 @@ class Settlement:
     def settle(self, outcome: Outcome) -> None:
         """A batch of this run. One that was refused for some of its records is taken apart, and is not over yet."""
         counts, split = self.report.counts, self.isolation.split(outcome)
-        if split:
-            outcome = replace(outcome, reason=f"{outcome.reason}; {split.remark}")
+        outcome = _undecided(outcome, split.remark) if split else self._sent_again(outcome)
         try:
             self.tools.ledger.settle(outcome, hold=self._hold)
         except LedgerError:
             counts.in_doubt += len(outcome.batch.ids)
             raise
-        if split and split.pieces:
+        if split and split.goes_on:
             self.isolation.take(split)
             return
         try:
             self._obey(outcome)
         finally:
-            self._count(outcome)
+            self._count(outcome, lost=split.lost if split else 0)
         self._watch(outcome)
         if self.endpoint.park is None and outcome.closes_endpoint:
             self.report.error = f"{outcome.reason}; the endpoint is left for this run"
@@ -147,7 +153,23 @@ class Settlement:
             self.report.note(outcome.reason)
         self.tools.observer.progress(self.report.name, counts)
 
-    def _count(self, outcome: Outcome) -> None:
+    def _sent_again(self, outcome: Outcome) -> Outcome:
+        """Refusals of records that an earlier sending may have stored: one that says so is none, another may come from that."""
+        if not outcome.rejected:
+            return outcome
+        ids = [rejection.id for rejection in outcome.rejected]
+        repeated = set(ids) if outcome.repeated else self.tools.ledger.repeated(self.report.name, ids)
+        there = [rejection.id for rejection in outcome.rejected if rejection.duplicate and rejection.id in repeated]
+        rejected = [
+            replace(rejection, reason=rejection.reason + _REPEATED) if rejection.id in repeated else rejection
+            for rejection in outcome.rejected
+            if rejection.id not in there
+        ]
+        self.report.counts.already_there += len(there)
+        self.report.counts.refused_again += sum(rejection.id in repeated for rejection in rejected)
+        return replace(outcome, accepted=(*outcome.accepted, *there), rejected=tuple(rejected))
+
+    def _count(self, outcome: Outcome, *, lost: int) -> None:
         counts = self.report.counts
         self.report.pending.difference_update(outcome.accepted, outcome.failed)
         self.report.samples += outcome.rejected[: _SAMPLES - len(self.report.samples)]
@@ -155,9 +177,9 @@ class Settlement:
         counts.rejected += len(outcome.rejected)
         counts.in_doubt += len(outcome.in_doubt)
         if outcome.attempts and self.endpoint.park is None:
-            counts.failed += len(outcome.failed)
+            counts.failed += len(outcome.failed) + lost
         else:
-            self.unsent(len(outcome.failed))
+            self.unsent(len(outcome.failed) + lost)
 
     def unsent(self, records: int) -> None:
         """Due records that were not sent, since the run was cancelled or their endpoint is closed or parked: they wait."""
@@ -212,6 +234,14 @@ class Settlement:
         self.endpoint.closed.set()
         self.endpoint.park = self.tools.ledger.park(self.endpoint.url, seconds, reason)
         self.parked()
+
+
+def _undecided(outcome: Outcome, remark: str) -> Outcome:
+    """An outcome that says nothing of single records: none of them is rejected for it."""
+    if outcome.rejected:
+        reason = outcome.rejected[0].reason
+        outcome = replace(outcome, rejected=(), failed=outcome.batch.ids, answered=False, reason=reason)
+    return replace(outcome, reason=f"{outcome.reason}; {remark}")
 
 
 class Refused:

@@ -62,6 +62,9 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
         return
     _settle_open(work)
     reader = Reader(tools.connect(entity.connection), entity, tools.run)
+    if tools.observer.wants_rows and not reader.own_paging:
+        report.rows = reader.total()
+        tools.observer.rows_counted(entity.name, report.rows)
     look = since.look(reader, tools.ledger.tables.tracking.name, tools.ledger.begin_watermark)
     span = Span(since=look.since) if look else WHOLE
     report.since = str(span.since) if span.since else None
@@ -70,6 +73,8 @@ def _sync_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int 
         spread.spread(parts, tools, report, crew, lambda: _settle_open(work, in_flight=True))
     else:
         deliver(entity, tools, report, limit=limit, span=span)
+    if tools.run.cancelled.is_set() and report.rows is None and not reader.own_paging:
+        report.rows = reader.total()
     if look and look.before and limit is None and report.complete and not tools.run.cancelled.is_set():
         tools.ledger.move_watermark(entity.name, look.before, look.newest, look.source, full=look.since is None)
 
@@ -84,7 +89,7 @@ class _Work:
         delivery = Delivery(
             entity, tools.api, tools.caller, tools.run, endpoint.closed, tools.mask, tools.may_send, tools.pace
         )
-        self.window = Window(tools.pool, tools.api.in_flight, delivery.deliver, self.settlement.log)
+        self.window = Window(tools.pool, tools.api.in_flight, delivery.deliver, self.settlement.hear)
 
 
 def deliver(

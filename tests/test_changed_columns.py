@@ -12,7 +12,9 @@ from tests.project import Project, check_sums
 
 @pytest.mark.parametrize("exclude", ["lookup", "ids_first"])
 def test_a_page_with_other_columns_than_the_first_is_not_sent(project: Project, api: FaultAPI, exclude: str) -> None:
-    project.fill("Users", "Id INTEGER PRIMARY KEY, First TEXT, Last TEXT", [(n, f"f{n}", f"l{n}") for n in range(1, 41)])
+    project.fill(
+        "Users", "Id INTEGER PRIMARY KEY, First TEXT, Last TEXT", [(n, f"f{n}", f"l{n}") for n in range(1, 41)]
+    )
     project.entity(batch_size=10, page_size=10, exclude=exclude)
 
     def swap(handler: Handler, request: Request) -> None:

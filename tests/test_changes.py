@@ -312,7 +312,7 @@ def test_a_refused_new_content_rests_while_it_stays_and_is_due_when_it_changes(
     first = as_planned(project, code=1)
     assert (first["rejected"], first["accepted"], first["excluded"]) == (1, 0, 2)
     before = len(api.of("/users"))
-    resting = as_planned(project, code=1)
+    resting = as_planned(project)
     assert (resting["waiting"], resting["due"], resting["excluded"]) == (1, 0, 2)
     assert len(api.of("/users")) == before
     assert times(project) == old, "nothing was delivered"
@@ -344,7 +344,7 @@ def test_a_refused_content_that_changes_back_to_the_accepted_one_is_delivered(pr
     back = as_planned(project)
     assert (back["excluded"], back["waiting"], back["due"]) == (1, 0, 0)
     rename(project, 1, "bad")
-    again = as_planned(project, code=1)
+    again = as_planned(project)
     assert (again["waiting"], again["due"]) == (1, 0), "the API has said no to it"
 
 
@@ -353,7 +353,7 @@ def test_a_parked_content_is_due_when_it_changes(project: Project, api: FaultAPI
     entity(project, reject_after=1)
     api.script("/users", when(names("name 1"), answer(422), answer()))
     counts(project.run(code=1))
-    assert as_planned(project, code=1)["waiting"] == 1
+    assert as_planned(project)["waiting"] == 1
     rename(project, 1, "other")
     assert as_planned(project)["accepted"] == 1
 
@@ -367,7 +367,7 @@ def test_a_record_refused_when_an_earlier_batch_is_settled_rests_in_that_run_too
     verdict = {"items": [{"Id": 1, "ok": True}, {"Id": 2, "ok": False, "why": "bad name"}]}
     api.script("/users", answer(500), answer(200, verdict))
     counts(project.run(code=1))
-    report = counts(project.run(code=1))
+    report = counts(project.run())
     assert report["settled"] == 1
     assert len(api.of("/users")) == 2, "the refused record is not offered again at once"
     assert (report["waiting"], report["due"]) == (1, 0)

@@ -620,7 +620,7 @@ def test_a_piece_in_doubt_is_sent_again_by_the_next_run_under_its_own_key(projec
     assert (found["in_doubt"], found["accepted"], found["rejected"]) == (4, 3, 1)
     doubtful = api.of("/users")[1]
     before = len(api.of("/users"))
-    again = users(project.run(code=1))
+    again = users(project.run())
     resent = api.of("/users")[before]
     assert (resent.body, resent.headers["idempotency-key"]) == (doubtful.body, doubtful.headers["idempotency-key"])
     assert (again["settled"], again["excluded"], again["waiting"]) == (4, 7, 1)

@@ -112,7 +112,7 @@ def test_a_full_disk_stops_the_run_and_a_run_with_room_delivers_the_rest(
     project.spec["connections"]["log"] = f"sqlite:///{file}"
     project.users(6000)
     project.entity(batch_size=300)
-    report = project.run(code=4)
+    report = project.run("--first-run", code=4)
     assert report["status"] == "error"
     entity = report["entities"][0]
     error = report["error"] or entity["error"]

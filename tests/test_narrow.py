@@ -88,7 +88,7 @@ def test_records_that_wait_or_rest_are_not_sent_by_any_way(project: Project, api
     api.script("/users", bad)
     project.run(code=1)
     add(project, 21)
-    report = project.run(code=1)
+    report = project.run()
     (users,) = report["entities"]
     assert (users["excluded"], users["waiting"], users["accepted"]) == (19, 1, 1)
     check_sums(report)

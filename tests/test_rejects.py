@@ -95,7 +95,7 @@ def test_a_rejected_record_waits_for_its_delay_and_the_run_says_so(project: Proj
     assert (first["accepted"], first["rejected"]) == (2, 1)
     assert rows(project) == [("1", "rejected", "no such post", 1)]
     assert delay(project) == 1
-    report = project.run(code=1)
+    report = project.run()
     again = users(report)
     assert report["status"] == "incomplete"
     assert (again["waiting"], again["excluded"], again["due"], again["calls"]) == (1, 2, 0, 0)
@@ -117,7 +117,7 @@ def test_the_delay_doubles_until_the_record_is_parked(project: Project, api: Fau
     assert users(project.run(code=1))["rejected"] == 1
     assert rows(project) == [("1", "parked", "no such post", 5)]
     assert next_try(project) is None
-    found = users(project.run(code=1))
+    found = users(project.run())
     assert (found["waiting"], found["due"], found["calls"]) == (1, 0, 0)
     assert len(api.of("/users")) == 5
 
@@ -135,7 +135,7 @@ def test_delay_and_number_of_tries_are_the_entitys_own(project: Project, api: Fa
     moments = project.ledger("SELECT LastSeen, NextTry FROM TB_R_SYNC_REJECT WHERE EntityType = 'Users'")
     last, following = map(datetime.fromisoformat, moments[0])
     assert (following - last).total_seconds() == 90 * 60
-    report = project.run(code=1)
+    report = project.run()
     check_sums(report)
     assert [entity["waiting"] for entity in report["entities"]] == [1, 1]
 
@@ -160,7 +160,7 @@ def test_records_that_isolation_has_found_rest_and_are_parked_too(project: Proje
     api.script("/users", when(lambda request: 3 in [record["Id"] for record in request.records], answer(422)))
     assert users(project.run(code=1))["accepted"] == 3
     calls = len(api.of("/users"))
-    assert users(project.run(code=1))["waiting"] == 1
+    assert users(project.run())["waiting"] == 1
     assert len(api.of("/users")) == calls
     pass_time(project, 1)
     assert users(project.run(code=1))["calls"] == 1
@@ -172,7 +172,7 @@ def test_resting_records_do_not_use_up_the_limit_of_a_run(project: Project, api:
     project.entity(results=RESULTS)
     api.script("/users", NO, items((2, "ok", None)))
     assert users(project.run("--limit", "1", code=1))["rejected"] == 1
-    found = users(project.run("--limit", "1", code=1))
+    found = users(project.run("--limit", "1"))
     assert (found["waiting"], found["accepted"]) == (1, 1)
 
 
@@ -184,7 +184,7 @@ def test_a_record_whose_content_changed_is_offered_at_once(project: Project, api
     one(project, api, NO, YES, reject_after=1 if parked else 5)
     project.run(code=1)
     assert rows(project)[0][1] == ("parked" if parked else "rejected")
-    assert users(project.run(code=1))["waiting"] == 1
+    assert users(project.run())["waiting"] == 1
     change(project, "corrected")
     assert users(project.run())["accepted"] == 1
     assert project.tracked() == ["1"]
@@ -197,7 +197,7 @@ def test_a_changed_record_that_is_rejected_again_rests_with_its_new_content(proj
     change(project, "corrected")
     assert users(project.run(code=1))["rejected"] == 1
     assert delay(project) == 1, "refusals of another content do not count"
-    assert users(project.run(code=1))["waiting"] == 1
+    assert users(project.run())["waiting"] == 1
     change(project, "name 1")
     assert users(project.run(code=1))["rejected"] == 1, "the content before is not the one that was refused last"
 
@@ -206,7 +206,7 @@ def test_a_change_that_is_not_sent_is_none(project: Project, api: FaultAPI) -> N
     one(project, api, NO, fields={"Id": "int"})
     project.run(code=1)
     change(project, "other")
-    assert users(project.run(code=1))["waiting"] == 1
+    assert users(project.run())["waiting"] == 1
 
 
 def test_records_resting_where_changes_are_sent_again_are_told_apart_by_content(
@@ -216,7 +216,7 @@ def test_records_resting_where_changes_are_sent_again_are_told_apart_by_content(
     project.run()
     change(project, "worse")
     assert users(project.run(code=1))["rejected"] == 1
-    assert users(project.run(code=1))["waiting"] == 1
+    assert users(project.run())["waiting"] == 1
     change(project, "better")
     assert users(project.run())["accepted"] == 1
     assert rows(project) == []
@@ -266,7 +266,7 @@ def contract(project: Project, *values: str, **keys: Any) -> None:
 def test_a_record_that_breaks_its_contract_is_looked_at_by_every_run(project: Project, api: FaultAPI) -> None:
     contract(project, "x", reject_after=2)
     for _ in range(4):
-        found = users(project.run(code=1))
+        found = users(project.run())
         assert (found["rejected"], found["waiting"], found["calls"]) == (1, 0, 0)
         ((_, state, reason, _),) = rows(project)
         assert (state, next_try(project)) == ("rejected", None)
@@ -282,7 +282,7 @@ def test_a_record_that_broke_its_contract_for_long_is_not_parked_by_the_apis_fir
 ) -> None:
     contract(project, "x", reject_after=3)
     for _ in range(3):
-        project.run(code=1)
+        project.run()
     change(project, "5")
     api.script("/users", NO)
     project.run(code=1)
@@ -295,7 +295,7 @@ def test_a_resting_record_that_breaks_its_contract_says_so(project: Project, api
     api.script("/users", NO, YES)
     project.run(code=1)
     change(project, "x")
-    assert users(project.run(code=1))["rejected"] == 1
+    assert users(project.run())["rejected"] == 1
     assert "'Name'" in project.rejects()["1"]
     change(project, "6")
     assert users(project.run())["accepted"] == 1
@@ -369,7 +369,7 @@ def test_a_second_record_of_an_id_does_not_wake_the_first_one(project: Project, 
     api.script("/users", NO)
     users(project.run(code=1))
     assert "no such post" in project.rejects()["1"]
-    users(project.run(code=1))
+    users(project.run())
     assert len(api.of("/users")) == 1, "it rests"
 
 
@@ -386,7 +386,7 @@ def test_retry_offers_one_record_and_leaves_the_others_at_rest(project: Project,
     api.script("/users", items(*[(id_, "no", "x") for id_ in (1, 2, 3)]), items((2, "ok", None)))
     project.run(code=1)
     assert retry(project, "Users", "2").returncode == 0
-    found = users(project.run(code=1))
+    found = users(project.run())
     assert (found["accepted"], found["waiting"]) == (1, 2)
     assert sent(api) == [1, 2, 3, 2]
     assert [row[0] for row in rows(project)] == ["1", "3"]
@@ -582,5 +582,5 @@ def test_rejections_of_calls_in_flight_together_are_all_written(project: Project
     assert {row[0]: row[1:] for row in rows(project)} == {
         str(id_): ("rejected", "HTTP 422 Unprocessable Entity: odd", 1) for id_ in range(1, 17, 2)
     }
-    found = users(project.run(code=1))
+    found = users(project.run())
     assert (found["waiting"], found["excluded"], found["calls"]) == (8, 8, 0)

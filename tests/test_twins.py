@@ -21,7 +21,9 @@ def _counts(report: dict[str, Any]) -> tuple[int, ...]:
     return users["read"], users["excluded"], users["accepted"], users["rejected"]
 
 
-def test_an_id_with_a_space_at_the_end_stays_rejected_while_its_twin_is_delivered(project: Project, api: FaultAPI) -> None:
+def test_an_id_with_a_space_at_the_end_stays_rejected_while_its_twin_is_delivered(
+    project: Project, api: FaultAPI
+) -> None:
     project.fill("Users", "Id TEXT PRIMARY KEY, Name TEXT", [("a", "one"), ("a ", "two"), ("b", "three")])
     project.entity()
     assert _counts(project.run(code=1)) == (3, 0, 2, 1)
@@ -62,7 +64,14 @@ def test_a_twin_is_sent_once_the_other_row_is_gone_and_forgotten(project: Projec
 
 
 def test_plan_and_validate_count_twins(project: Project, api: FaultAPI) -> None:
-    rows = [(_GUID.format(0xABC), "x"), (_GUID.format(0xABC).upper(), "y"), ("a", "x"), ("a ", "y"), ("abc", "x"), ("ABC", "y")]
+    rows = [
+        (_GUID.format(0xABC), "x"),
+        (_GUID.format(0xABC).upper(), "y"),
+        ("a", "x"),
+        ("a ", "y"),
+        ("abc", "x"),
+        ("ABC", "y"),
+    ]
     project.fill("Users", "Id TEXT PRIMARY KEY, Name TEXT", rows)
     project.entity()
     project.write()

@@ -53,8 +53,8 @@ def demo(rows: int, folder: Path, fresh: bool) -> int:
     server = Receiver()
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     # A process of its own, exactly as it would run against the real databases.
-    command = [sys.executable, "-m", "engine", "run", str(spec)]
-    click.echo(f"$ python -m engine run {spec}      (the connections and the API are set for this run)\n")
+    command = [sys.executable, "-m", "engine", "run", str(spec), "--first-run"]
+    click.echo(f"$ python -m engine run {spec} --first-run      (the connections and the API are set for this run)\n")
     finished = subprocess.run(command, env={**os.environ, **_environment(folder, server.url)}, check=False)
     server.shutdown()
     server.server_close()

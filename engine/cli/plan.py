@@ -12,6 +12,8 @@ from engine.context import RunContext
 from engine.endpoint.session import Caller
 from engine.observe.masks import masked
 from engine.plan import EntityPlan, plan_entity
+from engine.preflight import MANY
+from engine.preflight import save as save_plan
 
 EPILOG = """\b
 Examples:
@@ -30,8 +32,9 @@ Examples:
     metavar="N",
     help="Show the first N requests of each entity, exactly, secrets masked.",
 )
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the counts for `run --plan FILE`.")
 @common.format_option
-def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> int:
+def plan(spec: Path, entities: tuple[str, ...], preview: int, save: Path | None, format_: str) -> int:
     """Show what a run of SPEC would send. Reads the sources and the ledger; sends and writes nothing."""
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
@@ -56,12 +59,20 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
                 )
                 made.park = history.parked(caller.url(entity.endpoint)) if history else None
                 plans.append(made)
+            new = history is None or not history.knows([made.name for made in plans])
     finally:
         caller.close()
+    if save:
+        save_plan(save, pipeline.name, plans)
     if format_ == "json":
-        common.print_json({"pipeline": pipeline.name, "entities": [_masked_json(made) for made in plans]})
+        common.print_json({"pipeline": pipeline.name, "new_ledger": new, "entities": [_masked_json(made) for made in plans]})
     else:
         _show(plans)
+        if new:
+            click.echo(
+                f"The ledger knows no delivered record of these entities: every record counts as new "
+                f"({sum(made.due for made in plans):,} due). A run with more than {MANY:,} of one entity asks for --first-run."
+            )
     return 4 if any(made.database_failed for made in plans) else 1 if any(made.error for made in plans) else 0
 
 

@@ -17,6 +17,8 @@ from engine.cli import common
 from engine.errors import SpecError
 from engine.observe.masks import masked
 from engine.observe.progress import Lines
+from engine.preflight import Allowed
+from engine.preflight import load as load_plan
 from engine.spread import Crew
 from engine.stages.flow import Counts
 
@@ -29,6 +31,8 @@ Examples:
   python -m engine run pipelines/sync.yaml --entity Users --limit 10
   python -m engine run pipelines/sync.yaml --format json --quiet
   python -m engine run pipelines/sync.yaml --workers 4
+  python -m engine run pipelines/sync.yaml --first-run           to a ledger that knows nothing yet
+  python -m engine plan pipelines/sync.yaml --save plan.json && python -m engine run pipelines/sync.yaml --plan plan.json
 """
 
 
@@ -42,6 +46,12 @@ Examples:
 @click.option(
     "--cluster", metavar="ADDRESS", help="Share each entity among the workers of a Dask cluster: tcp://host:8786."
 )
+@click.option("--first-run", is_flag=True, help="Send everything although the ledger knows no delivered record.")
+@click.option("--force", is_flag=True, help="Send more than the guards of the entities allow, this once.")
+@click.option(
+    "--plan", "plan", type=click.Path(path_type=Path), metavar="FILE", help="Only what `plan --save FILE` has shown."
+)
+@click.option("--strict", is_flag=True, help="Exit 1 also for records that were refused by earlier runs.")
 @common.format_option
 @common.log_options
 def run(
@@ -50,6 +60,10 @@ def run(
     limit: int | None,
     workers: int | None,
     cluster: str | None,
+    first_run: bool,
+    force: bool,
+    plan: Path | None,
+    strict: bool,
     format_: str,
     log_format: str,
     quiet: bool,
@@ -68,7 +82,18 @@ def run(
     ):
         try:
             with _crew(spec, workers, cluster) as crew:
-                report = app.run_pipeline(loaded, observer, names=entities, limit=limit, cancelled=cancelled, crew=crew)
+                name = loaded.pipeline.name if loaded.pipeline else ""
+                allowed = Allowed(first_run, force, load_plan(plan, name) if plan else None, _ask)
+                report = app.run_pipeline(
+                    loaded,
+                    observer,
+                    names=entities,
+                    limit=limit,
+                    cancelled=cancelled,
+                    crew=crew,
+                    strict=strict,
+                    allowed=allowed,
+                )
         except SpecError as failure:
             common.leave_with_problems(failure, format_)
         except Exception as bug:
@@ -81,6 +106,11 @@ def run(
     else:
         show(report)
     return report.exit_code
+
+
+def _ask(question: str) -> bool:
+    """Ask whoever sits at the terminal; nobody there says no."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and click.confirm(masked(question), err=True)
 
 
 def _progress(live: bool) -> Live | Lines:
@@ -133,6 +163,8 @@ def show(report: RunReport) -> None:
         more = entity.counts.rejected - len(entity.samples)
         if more > 0:
             console.print(f"{entity.name}: {more:,} more are rejected; `rejects` lists them", markup=False)
+    for line in remarks(report):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(verdict(report), markup=False, soft_wrap=True)
 
 
@@ -153,30 +185,53 @@ _IF_ANY = {"Dropped", "Waiting", "Settled", "Rejected", "Failed", "In doubt"}
 """Columns that are worth their width only when there is something in them."""
 
 
+def _read(report: RunReport) -> str:
+    """How far a cancelled run came, where the sources' rows were counted."""
+    counted = [entity for entity in report.entities if entity.rows is not None]
+    if not counted:
+        return ""
+    return f"{sum(entity.counts.read for entity in counted):,} of {sum(entity.rows or 0 for entity in counted):,} rows read; "
+
+
+def remarks(report: RunReport) -> Iterator[str]:
+    """What a person should know beside the numbers."""
+    counts = [entity.counts for entity in report.entities]
+    resting, before = sum(c.resting for c in counts), sum(c.rejected_before for c in counts)
+    if resting + before:
+        yield f"{resting + before:,} records were rejected by earlier runs and rest (`rejects` lists them, `retry SPEC ENTITY` offers them again)."
+    there, again = sum(c.already_there for c in counts), sum(c.refused_again for c in counts)
+    if there:
+        yield f"{there:,} records were there already: an earlier sending, whose answer never came, had stored them."
+    if again:
+        yield f"{again:,} records were refused when they were sent again; the first sending may have stored them."
+
+
 def verdict(report: RunReport) -> str:
     """One sentence on the whole run."""
     counts = [entity.counts for entity in report.entities]
     accepted, due, known = sum(c.accepted for c in counts), sum(c.due for c in counts), sum(c.excluded for c in counts)
     seconds = f"{report.seconds:.1f} s"
     if report.status == "cancelled":
-        return (
-            f"Cancelled after {seconds}: {accepted:,} records delivered and tracked; the next run goes on from there."
-        )
+        return f"Cancelled after {seconds}: {_read(report)}{accepted:,} records delivered and tracked; the next run goes on from there."
     settled = sum(c.settled for c in counts)
     before = f"{settled:,} records of batches left open by earlier runs settled; " if settled else ""
     if report.status == "delivered":
-        if not due:
-            return f"Nothing new to send: {before}all {known:,} records are delivered ({seconds}). Run {report.run_id}."
+        if not accepted and not settled:
+            return f"Nothing new to send: {known:,} records are delivered ({seconds}). Run {report.run_id}."
         calls = sum(c.calls for c in counts)
         return f"{before}Delivered {accepted:,} records in {calls:,} calls, {seconds}. Run {report.run_id}."
     doubtful = sum(c.in_doubt for c in counts)
-    waiting = sum(c.waiting for c in counts)
+    waiting = sum(c.waiting - c.resting for c in counts)
+    rejected = sum(c.rejected for c in counts)
     unread = sum(entity.gravity in ("entity", "database") for entity in report.entities)
     parked = sum(entity.gravity == "parked" for entity in report.entities)
     missing = [
-        f"{due - accepted - doubtful:,} not, which a later run offers again" if due > accepted + doubtful else "",
+        f"{rejected:,} rejected (`rejects` lists them)" if rejected else "",
+        f"{due - accepted - doubtful - rejected:,} failed, which a later run offers again"
+        if due > accepted + doubtful + rejected
+        else "",
         f"{doubtful:,} in batches whose fate is open (`status` lists them)" if doubtful else "",
-        f"{waiting:,} wait (refused before, in open batches, or for a parked endpoint)" if waiting else "",
+        f"{waiting:,} not sent (in open batches, or their endpoint is closed or parked)" if waiting else "",
         f"{parked} of {len(report.entities)} entities are held up by a parked endpoint" if parked else "",
         f"{unread} of {len(report.entities)} entities could not be run" if unread else "",
     ]

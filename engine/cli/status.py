@@ -23,6 +23,8 @@ Examples:
   python -m engine status pipelines/sync.yaml --runs 20 --format json
 """
 
+_RUN_STATES = {"killed": "killed (process gone)"}
+
 
 @click.command(epilog=EPILOG)
 @common.spec_argument
@@ -111,7 +113,7 @@ def _show(pipeline: str, runs: list[Run], holder: Holder | None) -> None:
     if not runs:
         console.print(f"{pipeline} has not run yet.", markup=False)
     else:
-        rows = [[_time(run.started), _time(run.ended), run.status, *_totals(run.summary), run.id] for run in runs]
+        rows = [[_time(run.started), _time(run.ended), _RUN_STATES.get(run.status, run.status), *_totals(run.summary), run.id] for run in runs]
         columns = [
             ("Started (UTC)", "left"),
             ("Ended", "left"),

@@ -107,7 +107,10 @@ class _Sorting:
         reason = _found(self.results.reason, entry)
         retryable = _found(self.results.retryable, entry) is True
         text = reason if isinstance(reason, str) else None if reason is None else json.dumps(reason, ensure_ascii=False)
-        return Rejection(id_, text or "refused by the API without a reason", self.status, retryable)
+        duplicate = _found(self.results.duplicate, entry) is True
+        return Rejection(
+            id_, text or "refused by the API without a reason", self.status, retryable, duplicate=duplicate
+        )
 
     def _remark(self, unknown: Sequence[str]) -> str | None:
         missing = [id_ for id_ in unknown if id_ not in self.contradicted]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,10 @@ from engine.ledger.rejects import Reject
 from engine.ledger.store import Store
 from engine.ledger.tables import Table, present
 from engine.ledger.watermarks import Watermark
+
+_RUNS = 100
+"""Runs that are looked through for delivered records."""
+_RUNNING = ("running", "cancelling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +59,33 @@ class History(Store):
         with self.guard("cannot be read"):
             return self._there(self.tables.log)
 
+    def knows(self, entities: Sequence[str]) -> bool:
+        """True when a record of one of the entities was delivered."""
+
+        def look() -> bool:
+            return self._there(self.tables.tracking) and any(
+                self.statement("any_tracked", entity=entity).rows for entity in entities
+            )
+
+        return self.read(look)
+
+    def emptied(self, entities: Sequence[str]) -> bool:
+        """True when earlier runs have delivered records of the entities and the tracking table does not know one of them."""
+        if self.knows(entities):
+            return False
+        told = [entity for run in self.runs(_RUNS) for entity in (run.summary or {}).get("entities", ())]
+        return any(entity.get("accepted") and entity.get("name") in entities for entity in told)
+
     def runs(self, limit: int, status: str | None = None) -> list[Run]:
         """The latest runs of the pipeline, the newest first."""
         with self.guard("cannot be read"):
             if not self._there(self.tables.run):
                 return []
             rows = self.statement("runs", pipeline=self.pipeline, limit=limit, status=status).rows
-            return [Run(row[0], row[1], row[2], row[3], orjson.loads(row[4]) if row[4] else None) for row in rows]
+            runs = [Run(row[0], row[1], row[2], row[3], orjson.loads(row[4]) if row[4] else None) for row in rows]
+            open_ = any(run.status in _RUNNING for run in runs)
+            holder = self.holder() if open_ else None
+        return [replace(run, status="killed") if _is_gone(run, holder) else run for run in runs]
 
     def last_success(self) -> datetime | None:
         """When the last fully delivered run began, in UTC."""
@@ -94,9 +119,10 @@ class History(Store):
         return frozenset(id_ for left in self.open_batches(entity=entity) for id_ in left.ids)
 
     def holder(self) -> Holder | None:
-        """Who holds the lease now."""
+        """Who holds the lease now; None where its process is known to be gone."""
         with self.guard("cannot be read"):
-            return leases.holder(self.db, self.names, self.pipeline) if self._there(self.tables.lease) else None
+            found = leases.holder(self.db, self.names, self.pipeline) if self._there(self.tables.lease) else None
+        return None if found is None or leases.gone(found) else found
 
     def parks(self) -> list[Park]:
         """The endpoints that are left alone now."""
@@ -147,6 +173,11 @@ class History(Store):
 
     def _there(self, table: Table) -> bool:
         return present(self.db, table)
+
+
+def _is_gone(run: Run, holder: Holder | None) -> bool:
+    """True for a run that has not said how it ended and does not hold the lease any more: its process was killed."""
+    return run.status in _RUNNING and (holder is None or holder.run != run.id)
 
 
 def _utc(moment: Any) -> datetime:

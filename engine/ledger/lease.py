@@ -100,11 +100,11 @@ def acquire(db: Connection, names: dict[str, str], pipeline: str, run: str, seco
             return Lease(pipeline, run, 1, seconds, began)
         token, free = int(row[4]), bool(row[8])
         holder = _holder(row)
-        gone = not free and _gone(holder)
-        if not free and not gone:
+        dead = not free and gone(holder)
+        if not free and not dead:
             raise LeaseHeld(holder)
         try:
-            taken = db.run("ledger/lease_take.sql.j2", **names, **mine, token=token, gone=holder.run if gone else None)
+            taken = db.run("ledger/lease_take.sql.j2", **names, **mine, token=token, gone=holder.run if dead else None)
         except DatabaseError as failure:
             if holder.run is None:
                 raise  # nobody holds it: the table cannot be written
@@ -172,7 +172,7 @@ def _host() -> str:
     return socket.gethostname()[:255]
 
 
-def _gone(holder: Holder) -> bool:
+def gone(holder: Holder) -> bool:
     """True when the holder ran on this host and its process is not there any more."""
     if holder.host != _host() or sys.platform == "win32":  # there, asking for a process by signal ends it
         return False

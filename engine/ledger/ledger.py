@@ -32,6 +32,7 @@ class Ledger(Parts):
     lease: Lease | None = field(default=None, init=False)
     _began: Any = field(default=None, init=False)
     _with_rejects: dict[str, bool] = field(default_factory=dict, init=False)
+    _with_repeats: dict[str, bool] = field(default_factory=dict, init=False)
 
     def prepare(self) -> None:
         """Create absent tables, check the others, and take the database's time as the start of the run."""
@@ -99,6 +100,8 @@ class Ledger(Parts):
         failpoint.reached("settle")
         self._accept(outcome)
         self._refuse(outcome)
+        if outcome.repeated and outcome.failed:
+            self._remember_repeated(outcome.batch.entity, outcome.failed)
         if not journal.settle(self.db, self.names, self.run, outcome, state):
             raise LedgerError(f"the batch {outcome.batch.id} is not in flight any more: somebody else has settled it")
         if outcome.answered and outcome.in_doubt:
@@ -109,6 +112,21 @@ class Ledger(Parts):
                 hashes = _hashes(outcome.batch)
                 sent = {id_: hashes[id_] for id_ in apart.ids}
                 tracking.remember(self.db, self.names, apart.entity, "sent", sent)
+
+    def repeated(self, entity: str, ids: Sequence[str]) -> Set[str]:
+        """Those of the records of which an earlier sending may have been stored, though nobody could tell."""
+
+        def look() -> Set[str]:
+            if not self._has_repeats(entity):
+                return frozenset()
+            return tracking.contents(self.db, self.names, entity, "repeated", ids).keys()
+
+        return self.read(look)
+
+    def _remember_repeated(self, entity: str, ids: Sequence[str]) -> None:
+        """Inside a transaction: these records are offered again, though an earlier sending may have been stored."""
+        tracking.remember(self.db, self.names, entity, "repeated", dict.fromkeys(ids, ""))
+        self._with_repeats[entity] = True
 
     def _accept(self, outcome: Outcome) -> None:
         batch, accepted = outcome.batch, outcome.accepted
@@ -121,6 +139,8 @@ class Ledger(Parts):
             hashes = _hashes(batch)
             kept = {id_: hashes[id_] for id_ in accepted}
             tracking.remember(self.db, self.names, batch.entity, "accepted", kept)
+        if self._has_repeats(batch.entity):
+            tracking.drop_contents(self.db, self.names, batch.entity, "repeated", accepted)
         if self._has_rejects(batch.entity):
             ids = tracking.as_json(accepted)
             self.statement("accept_rejected", entity=batch.entity, before=self._began, ids=ids)
@@ -170,6 +190,8 @@ class Ledger(Parts):
         with self.guard("cannot be written"), self.db.transaction():
             self._fence()
             journal.decide(self.db, self.names, left.id, left.state, state, reason)
+            if state == "failed":
+                self._remember_repeated(left.entity, left.ids)
 
     # Records and endpoints that are not sent
 
@@ -269,8 +291,9 @@ class Ledger(Parts):
     # The run itself
 
     def started(self) -> None:
-        """The run begins."""
+        """The run begins. Earlier ones that have not said how they ended were killed: this run holds the lease."""
         with self.guard("cannot be written"):
+            self.statement("runs_killed", pipeline=self.pipeline, run=self.run)
             self.statement("run_started", run=self.run, pipeline=self.pipeline)
 
     def ended(self, status: str, summary: dict[str, Any]) -> None:
@@ -283,6 +306,12 @@ class Ledger(Parts):
         if entity not in self._with_rejects:
             self._with_rejects[entity] = bool(self.statement("any_rejected", entity=entity).rows)
         return self._with_rejects[entity]
+
+    def _has_repeats(self, entity: str) -> bool:
+        """True when earlier sendings of some of the entity's records may have been stored; asked once, under the lease."""
+        if entity not in self._with_repeats:
+            self._with_repeats[entity] = bool(self.statement("any_repeated", entity=entity).rows)
+        return self._with_repeats[entity]
 
     def _policy(self, entity: str) -> Policy:
         return self.policies.get(entity, Policy())

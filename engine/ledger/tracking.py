@@ -10,7 +10,7 @@ import orjson
 from engine.db.connection import Connection
 from engine.identity import is_guid
 
-Kind = Literal["accepted", "rejected", "sent"]
+Kind = Literal["accepted", "rejected", "sent", "repeated"]
 
 
 def as_json(ids: Iterable[str]) -> str:

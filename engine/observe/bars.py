@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
+from engine.model import Pause
+from engine.observe.masks import masked
 from engine.observe.observer import Progress
+from engine.observe.printable import printable
 from engine.observe.progress import words
+
+_WIDEST_REASON = 120
 
 
 class Live:
-    """One bar per entity: moving while it is read and sent, full when everything that was due is delivered."""
+    """One bar per entity: how many of its source's rows are over, calls per second, and what it is waiting for."""
+
+    wants_rows = True
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(
             SpinnerColumn(finished_text=" "),
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
             TextColumn("{task.fields[text]}"),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, float] = {}
 
     def __enter__(self) -> Live:
-        self._bars.start()
         return self
 
     def __exit__(
@@ -36,14 +54,32 @@ class Live:
     ) -> None:
         self._bars.stop()
 
+    def run_started(self, run: str) -> None:
+        """The run's id, and the bars below it: until now a question may have been asked."""
+        self._bars.start()
+        self._bars.console.print(f"Run {run}", highlight=False)
+
     def entity_started(self, name: str) -> None:
         """A bar without an end yet."""
-        self._tasks[name] = self._bars.add_task(escape(name.ljust(16)), total=None, text="reading")
+        self._began[name] = time.monotonic()
+        self._tasks[name] = self._bars.add_task(escape(printable(name).ljust(16)), total=None, text="reading")
+
+    def rows_counted(self, name: str, rows: int) -> None:
+        """The bar's end is known."""
+        self._bars.update(self._tasks[name], total=rows)
 
     def progress(self, name: str, counts: Progress) -> None:
         """Move the bar."""
-        # How much there is to come is not known before the source was read to its end.
-        self._bars.update(self._tasks[name], text=f"{counts.accepted:,} delivered, {counts.read:,} read")
+        over = counts.read - counts.due + counts.accepted + counts.rejected + counts.failed + counts.in_doubt
+        seconds = max(time.monotonic() - self._began[name], 0.001)
+        text = f"{counts.accepted:,} delivered, {counts.calls / seconds:.1f} calls/s"
+        self._bars.update(self._tasks[name], completed=over, text=text)
+
+    def waiting(self, name: str, pause: Pause) -> None:
+        """Say on the bar what is waited for."""
+        text = printable(masked(str(pause)))
+        shown = text if len(text) <= _WIDEST_REASON else f"...{text[-_WIDEST_REASON:]}"
+        self._bars.update(self._tasks[name], text=f"[yellow]{escape(shown)}")
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
         """Fill the bar."""

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from engine.model import Pause
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -13,6 +15,8 @@ class Progress(Protocol):
     """The counts that are worth showing."""
 
     excluded: int
+    dropped: int
+    waiting: int
     due: int
     accepted: int
     rejected: int
@@ -29,11 +33,24 @@ class Progress(Protocol):
 class Observer(Protocol):
     """Hears of a run's progress, from the thread that runs it."""
 
+    @property
+    def wants_rows(self) -> bool:
+        """True for one that shows how much there is to come: the rows of each source are counted for it."""
+
+    def run_started(self, run: str) -> None:
+        """A run begins, with this id."""
+
     def entity_started(self, name: str) -> None:
         """An entity begins."""
 
+    def rows_counted(self, name: str, rows: int) -> None:
+        """So many rows an entity's source has."""
+
     def progress(self, name: str, counts: Progress) -> None:
         """Counts moved."""
+
+    def waiting(self, name: str, pause: Pause) -> None:
+        """A call failed and is tried again after a wait."""
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
         """An entity is over."""
@@ -42,10 +59,21 @@ class Observer(Protocol):
 class Silent:
     """Hears everything and says nothing."""
 
+    wants_rows = False
+
+    def run_started(self, run: str) -> None:
+        """Nothing."""
+
     def entity_started(self, name: str) -> None:
         """Nothing."""
 
+    def rows_counted(self, name: str, rows: int) -> None:
+        """Nothing."""
+
     def progress(self, name: str, counts: Progress) -> None:
+        """Nothing."""
+
+    def waiting(self, name: str, pause: Pause) -> None:
         """Nothing."""
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
@@ -57,14 +85,27 @@ class Careful:
 
     def __init__(self, inner: Observer) -> None:
         self._inner: Observer | None = inner
+        self.wants_rows = inner.wants_rows
+
+    def run_started(self, run: str) -> None:
+        """Pass on."""
+        self._tell(lambda inner: inner.run_started(run))
 
     def entity_started(self, name: str) -> None:
         """Pass on."""
         self._tell(lambda inner: inner.entity_started(name))
 
+    def rows_counted(self, name: str, rows: int) -> None:
+        """Pass on."""
+        self._tell(lambda inner: inner.rows_counted(name, rows))
+
     def progress(self, name: str, counts: Progress) -> None:
         """Pass on."""
         self._tell(lambda inner: inner.progress(name, counts))
+
+    def waiting(self, name: str, pause: Pause) -> None:
+        """Pass on."""
+        self._tell(lambda inner: inner.waiting(name, pause))
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
         """Pass on."""

@@ -6,13 +6,16 @@ import logging
 import time
 from types import TracebackType
 
+from engine.model import Pause
 from engine.observe.observer import Progress
 
 _LOG = logging.getLogger(__name__)
 
 
 class Lines:
-    """A line when an entity begins and ends, and every few seconds between."""
+    """A line when an entity begins and ends, every few seconds between, and at once where a call is tried again."""
+
+    wants_rows = False
 
     def __init__(self, pipeline: str | None = None, every: float = 5.0) -> None:
         """`pipeline` is named in every line where several run in one process."""
@@ -20,6 +23,7 @@ class Lines:
         self._fields: dict[str, object] = {"pipeline": pipeline} if pipeline else {}
         self._every = every
         self._last = 0.0
+        self._waits: dict[tuple[str, str], float] = {}
 
     def __enter__(self) -> Lines:
         return self
@@ -28,6 +32,27 @@ class Lines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+    def run_started(self, run: str) -> None:
+        """Every line says which run it is of."""
+        self._fields["run_id"] = run
+        _LOG.info("%srun %s started", self._name, run, extra={"fields": self._fields})
+
+    def rows_counted(self, name: str, rows: int) -> None:
+        """Nothing: a line has no end to reach."""
+
+    def waiting(self, name: str, pause: Pause) -> None:
+        """Say at once what is waited for; the same reason again now and then."""
+        key, now = (name, pause.reason), time.monotonic()
+        if now - self._waits.get(key, float("-inf")) >= self._every:
+            self._waits[key] = now
+            fields = {
+                "entity": name,
+                "reason": pause.reason,
+                "attempt": pause.number,
+                "wait_seconds": round(pause.seconds, 3),
+            }
+            _LOG.warning("%s%s: %s", self._name, name, pause, extra={"fields": {**self._fields, **fields}})
 
     def entity_started(self, name: str) -> None:
         """Say so."""

@@ -16,6 +16,7 @@ from engine.model import (
     ChangedSince,
     Entity,
     Field,
+    Guard,
     HeaderAuth,
     LedgerSpec,
     OAuth2,
@@ -93,7 +94,15 @@ def _entity(data: dict[str, Any]) -> Entity:
         exclude=data["exclude"],
         partitions=data["partitions"],
         changed_since=_changed_since(data["changed_since"]),
+        guard=_guard(data["guard"]),
     )
+
+
+def _guard(data: dict[str, Any] | None) -> Guard | None:
+    if data is None:
+        return None
+    share = data.get("max_share")
+    return Guard(data.get("max_records"), float(share.rstrip("%")) / 100 if share else None)
 
 
 def _changed_since(data: dict[str, Any] | None) -> ChangedSince | None:

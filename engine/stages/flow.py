@@ -18,7 +18,8 @@ class Counts:
 
     `read = excluded + dropped + waiting + due` and `due = accepted + rejected + failed + in_doubt`. Of `rejected`,
     `rejected_before` broke their contract in an earlier run already; of `waiting`, `resting` were refused before and their time has
-    not come.
+    not come. `already_there` are records that were accepted since an earlier sending had stored them, `refused_again` those that were
+    refused when they were sent again.
     """
 
     excluded: int = 0
@@ -32,6 +33,8 @@ class Counts:
     settled: int = 0
     rejected_before: int = 0
     resting: int = 0
+    already_there: int = 0
+    refused_again: int = 0
     batches: int = 0
     calls: int = 0
 

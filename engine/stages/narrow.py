@@ -191,7 +191,9 @@ class _IdsFirst(Paged):
         wanted = dict(new)
         if len(wanted) * _WORTH > len(keys):
             return None
-        found = [row for part in _parts(list(wanted.items())) for row in self._find(dict(part), reported, names, positions)]
+        found = [
+            row for part in _parts(list(wanted.items())) for row in self._find(dict(part), reported, names, positions)
+        ]
         if len(found) < len(wanted):
             return None  # the driver gives a key in a form that the database does not find again
         self._flow.counts.excluded += rest["excluded"]

@@ -15,13 +15,13 @@ from engine.context import RunContext
 from engine.endpoint import verdict
 from engine.endpoint.session import Answer, Caller, NoAnswer
 from engine.endpoint.verdict import Verdicts
-from engine.model import Api, Attempt, Batch, Entity, Outcome, Rejection
+from engine.model import Api, Attempt, Batch, Entity, Outcome, Pause, Rejection
 from engine.stages.pace import Pace
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-Report = Callable[[Attempt], None]
+Report = Callable[[Attempt | Pause], None]
 
 _CLOSING = frozenset({401, 403, 404, 405, 407})
 """Every other batch of the endpoint would meet the same answer."""
@@ -44,6 +44,8 @@ class Reply:
     status: int | None = None
     refused: bool = False
     park: float | None = None
+    unreachable: bool = False
+    """The connection was refused: nothing can have been processed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Delivery:
     pace: Pace = field(default_factory=Pace)
 
     def deliver(self, batch: Batch, report: Report) -> Outcome:
-        """Send a batch with one key and the same bytes in every attempt; `report` hears of each attempt.
+        """Send a batch with one key and the same bytes in every attempt; `report` hears of each attempt and each wait.
 
         Never raises for what the network or the API does: that is the outcome.
         """
@@ -100,11 +102,16 @@ class Delivery:
             replies.append(self._attempt(batch, replies, report))
             return replies[-1]
 
+        def waits(state: RetryCallState) -> None:
+            seconds = state.next_action.sleep if state.next_action else 0.0
+            report(Pause(batch, len(replies), retry.attempts, seconds, replies[-1].reason or ""))
+
         for trying in Retrying(
             stop=stop_after_attempt(retry.attempts),
             wait=wait,
             retry=retry_if_result(lambda reply: reply.again),
             sleep=self.run.sleep,
+            before_sleep=waits,
             retry_error_callback=lambda _: None,
         ):
             state = trying.retry_state
@@ -136,7 +143,8 @@ class Delivery:
     def _unanswered(self, answer: NoAnswer, url: str) -> Reply:
         repeatable = self._keyed and self.api.in_doubt == "resend"
         kind: Literal["in_doubt", "failed"] = "in_doubt" if answer.sent else "failed"
-        return Reply(kind, f"{answer.reason} ({self.entity.method} {url})", repeatable or not answer.sent)
+        reason = f"{answer.reason} ({self.entity.method} {url})"
+        return Reply(kind, reason, repeatable or not answer.sent, unreachable=answer.refused)
 
     def _not_accepted(self, answer: Answer, number: int, doubtful: bool) -> Reply:
         """What an answer that accepts nothing means for the batch and for the next attempt."""
@@ -144,7 +152,7 @@ class Delivery:
         reason = _describe(answer, self.mask)
         if status == 401 and number == 1 and self.caller.renew():
             return Reply("failed", reason, again=True, wait=0.0)
-        if status in self.entity.isolate and not (status == _CONFLICT and doubtful):
+        if status in self.entity.isolate and not (status == _CONFLICT and doubtful and self._keyed):
             return Reply("decided", reason, again=False, refused=True)
         if status in _CLOSING:
             hint = " (check api.auth)" if status in (401, 403, 407) else " (check api.base_url and the endpoint)"
@@ -162,7 +170,8 @@ class Delivery:
         kind: Literal["in_doubt", "failed"] = "in_doubt" if doubtful else "failed"
         wait = retry_after(answer, self.run)
         too_long = wait is not None and wait > self.api.retry.max_wait
-        return Reply(kind, reason, again=not too_long, wait=wait)
+        # Where conflicts are refusals of records, one that does not pass is taken for one.
+        return Reply(kind, reason, again=not too_long, wait=wait, refused=_CONFLICT in self.entity.isolate)
 
     def _passing(self, answer: Answer, reason: str) -> Reply:
         """A status that may be another one the next time."""
@@ -199,25 +208,33 @@ def conclude(batch: Batch, replies: list[Reply], *, keyed: bool) -> Outcome:
             answered=True,
             attempts=attempts,
             status=status,
+            repeated=_doubtful(batch, replies),
         )
     made = Outcome(
         batch,
         failed=batch.ids,
         reason=last.reason,
-        closes_endpoint=last.closes,
+        # Where nobody listens, every other batch would meet the same.
+        closes_endpoint=last.closes or all(reply.unreachable for reply in replies),
         attempts=attempts,
         status=status,
         park=last.park,
+        repeated=_doubtful(batch, replies),
     )
     # Being turned away at the door says nothing of what an earlier attempt did inside.
-    decided = last.kind == "decided" and keyed and not last.closes
-    if _doubtful(batch, replies) and not decided:
+    # Without a key a conflict means that records are there already; so it does with one, where `isolate` says that conflicts are
+    # refusals of records and a later run still meets it.
+    duplicate = made.repeated and status == _CONFLICT and (not keyed or (batch.resent and last.refused))
+    decided = duplicate or (last.kind == "decided" and keyed and not last.closes)
+    if made.repeated and not decided:
         return replace(made, failed=(), in_doubt=batch.ids)
-    if not last.refused or batch.resent:
+    if not last.refused and not duplicate:
         return made
     if len(batch.ids) > 1:
-        return replace(made, refused=status)
-    rejection = Rejection(batch.ids[0], last.reason or "refused", status)
+        return replace(made, refused=status if last.refused and not batch.resent else None)
+    if batch.resent and not duplicate:
+        return made
+    rejection = Rejection(batch.ids[0], last.reason or "refused", status, duplicate=status == _CONFLICT)
     return replace(made, failed=(), rejected=(rejection,), reason=None, answered=True)
 
 

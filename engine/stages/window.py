@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 
-from engine.model import Attempt, Batch, Outcome
+from engine.model import Attempt, Batch, Outcome, Pause
 
-Deliver = Callable[[Batch, Callable[[Attempt], None]], Outcome]
+Report = Callable[[Attempt | Pause], None]
+Deliver = Callable[[Batch, Report], Outcome]
 
 # A blocking get without a timeout would keep Windows from delivering Ctrl-C.
 _TICK = 0.2
@@ -18,9 +19,9 @@ _TICK = 0.2
 class Window:
     """Batches on the wire. All methods belong to one thread, which is also the only one that writes to the ledger."""
 
-    def __init__(self, pool: Executor, size: int, deliver: Deliver, on_attempt: Callable[[Attempt], None]) -> None:
-        self._pool, self._size, self._deliver, self._on_attempt = pool, size, deliver, on_attempt
-        self._events: queue.SimpleQueue[Attempt | Outcome | BaseException] = queue.SimpleQueue()
+    def __init__(self, pool: Executor, size: int, deliver: Deliver, report: Report) -> None:
+        self._pool, self._size, self._deliver, self._report = pool, size, deliver, report
+        self._events: queue.SimpleQueue[Attempt | Pause | Outcome | BaseException] = queue.SimpleQueue()
         self._done: deque[Outcome] = deque()
         self._in_flight = 0
 
@@ -68,8 +69,8 @@ class Window:
             event = self._events.get(timeout=_TICK)
         except queue.Empty:
             return
-        if isinstance(event, Attempt):
-            self._on_attempt(event)
+        if isinstance(event, (Attempt, Pause)):
+            self._report(event)
             return
         self._in_flight -= 1
         if isinstance(event, BaseException):
