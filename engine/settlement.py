@@ -139,19 +139,32 @@ class Settlement:
         except LedgerError:
             counts.in_doubt += len(outcome.batch.ids)
             raise
+        self._refuse_proved()
         if split and split.goes_on:
             self.isolation.take(split)
             return
         try:
             self._obey(outcome)
         finally:
-            self._count(outcome, lost=split.lost if split else 0)
+            self._count(outcome, lost=sum(len(left.ids) for left in split.lost) if split else 0)
         self._watch(outcome)
         if self.endpoint.park is None and outcome.closes_endpoint:
             self.report.error = f"{outcome.reason}; the endpoint is left for this run"
         elif outcome.attempts or not self.endpoint.closed.is_set():
             self.report.note(outcome.reason)
         self.tools.observer.progress(self.report.name, counts)
+
+    def _refuse_proved(self) -> None:
+        """Single records whose refusal was put off until it was known that the request itself is right."""
+        while self.isolation.proved:
+            batch, rejection = self.isolation.proved.pop(0)
+            try:
+                self.tools.ledger.refuse(batch, rejection)
+            except LedgerError:
+                self.report.counts.failed += 1
+                raise
+            self.report.counts.rejected += 1
+            self.report.samples += [rejection][: _SAMPLES - len(self.report.samples)]
 
     def _sent_again(self, outcome: Outcome) -> Outcome:
         """Refusals of records that an earlier sending may have stored: one that says so is none, another may come from that."""

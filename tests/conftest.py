@@ -81,7 +81,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
         name = f"t{uuid.uuid4().hex[:12]}"
         if dialect == "sqlite":
             file = tmp_path / f"{name}.db"
-            file.touch()
+            with sqlite3.connect(file) as connection:
+                connection.execute("PRAGMA user_version = 1")  # a database, not a file that lost its content
+            connection.close()
             return f"sqlite:///{file}"
         server: servers.Server = request.getfixturevalue(
             {"postgresql": "postgresql_server", "mysql": "mariadb_server"}[dialect]

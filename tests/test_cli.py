@@ -37,6 +37,10 @@ ENTITY_KEYS = [
     "failed",
     "in_doubt",
     "settled",
+    "rejected_before",
+    "resting",
+    "already_there",
+    "refused_again",
     "batches",
     "calls",
     "seconds",
@@ -94,7 +98,7 @@ def test_run_shows_a_table_and_one_sentence(project: Project, api: FaultAPI) -> 
     assert "Delivered 7 records in 4 calls" in finished.stdout
     assert "Users: started" in finished.stderr
     quiet = project.cli("run", project.file, "--quiet", "--entity", "Others")
-    assert "Nothing new to send: all 2 records are delivered" in quiet.stdout
+    assert "Nothing new to send: 2 records are delivered" in quiet.stdout
     assert "Users" not in quiet.stdout
     assert quiet.stderr == ""
 
@@ -162,7 +166,7 @@ def test_what_was_not_delivered_ends_with_1_and_says_so(project: Project, api: F
     finished = project.cli("run", project.write())
     assert finished.returncode == 1
     assert "Not everything arrived: 0 records delivered" in finished.stdout
-    assert "3 not, which a later run offers again" in finished.stdout
+    assert "3 failed, which a later run offers again" in finished.stdout
 
 
 def test_a_source_that_cannot_be_read_ends_with_4_and_the_others_go_on(project: Project, api: FaultAPI) -> None:

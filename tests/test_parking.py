@@ -22,6 +22,7 @@ from engine.cli.main import main
 from engine.db.connect import open_ledger
 from engine.db.sql import Statement
 from engine.observe import masks
+from engine.observe.observer import Silent
 from engine.spec.load import load
 from engine.stages import post
 from tests.faultapi import FaultAPI, answer
@@ -360,19 +361,6 @@ def test_a_parking_that_cannot_be_written_ends_the_entity_and_the_sums_hold(proj
     check_sums(report)
 
 
-class Silent:
-    """Watches nothing."""
-
-    def entity_started(self, name: str) -> None:
-        pass
-
-    def progress(self, name: str, counts: Any) -> None:
-        pass
-
-    def entity_done(self, name: str, counts: Any, error: str | None) -> None:
-        pass
-
-
 def test_a_batch_that_is_stopped_before_the_parking_answer_is_settled_waits_too(
     project: Project, api: FaultAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -462,19 +450,20 @@ def test_the_breaker_counts_an_endpoint_over_all_of_its_entities(project: Projec
     assert len(parked(project)) == 1
 
 
-def test_the_breaker_trips_for_an_api_that_nobody_listens_for(project: Project) -> None:
+def test_an_api_that_nobody_listens_for_is_called_by_one_batch_only(project: Project) -> None:
     project.spec["api"].update(base_url="http://127.0.0.1:9", breaker={"after": 2, "for": "10m"})
     project.users(6)
     project.entity(batch_size=1)
     report = project.run(code=1)
     users = named(report)["Users"]
     check_sums(report)
-    assert (users["calls"], users["failed"]) == (4, 2), "two batches of two attempts each"
+    assert (users["calls"], users["failed"]) == (2, 1), "nobody listens: one batch of two attempts tells"
     assert users["waiting"] > 0
-    assert len(parked(project)) == 1
+    assert parked(project) == []
 
 
 def test_without_a_breaker_every_batch_is_offered(project: Project, api: FaultAPI) -> None:
+    project.spec["api"]["breaker"] = None
     project.users(12)
     project.entity(batch_size=1)
     api.script("/users", answer(501))

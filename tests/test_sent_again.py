@@ -69,7 +69,9 @@ def test_a_conflict_of_a_batch_that_was_never_sent_before_is_a_refusal(project: 
     assert project.rejects() == {"2": "conflict"}
 
 
-def test_records_that_an_answer_left_out_may_be_there_when_they_are_offered_again(project: Project, api: FaultAPI) -> None:
+def test_records_that_an_answer_left_out_may_be_there_when_they_are_offered_again(
+    project: Project, api: FaultAPI
+) -> None:
     partner = Partner()
     project.users(3)
     project.entity(results=RESULTS)
@@ -84,7 +86,9 @@ def test_records_that_an_answer_left_out_may_be_there_when_they_are_offered_agai
     assert project.tracked() == ["1", "2", "3"]
 
 
-def test_an_api_that_refuses_whole_batches_for_what_it_has_gets_single_records_in_the_end(project: Project, api: FaultAPI) -> None:
+def test_an_api_that_refuses_whole_batches_for_what_it_has_gets_single_records_in_the_end(
+    project: Project, api: FaultAPI
+) -> None:
     partner = Partner()
     project.users(4)
     project.spec["api"]["retry"]["attempts"] = 1

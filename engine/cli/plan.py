@@ -65,7 +65,9 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, save: Path | None,
     if save:
         save_plan(save, pipeline.name, plans)
     if format_ == "json":
-        common.print_json({"pipeline": pipeline.name, "new_ledger": new, "entities": [_masked_json(made) for made in plans]})
+        common.print_json(
+            {"pipeline": pipeline.name, "new_ledger": new, "entities": [_masked_json(made) for made in plans]}
+        )
     else:
         _show(plans)
         if new:

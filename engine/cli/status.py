@@ -113,7 +113,16 @@ def _show(pipeline: str, runs: list[Run], holder: Holder | None) -> None:
     if not runs:
         console.print(f"{pipeline} has not run yet.", markup=False)
     else:
-        rows = [[_time(run.started), _time(run.ended), _RUN_STATES.get(run.status, run.status), *_totals(run.summary), run.id] for run in runs]
+        rows = [
+            [
+                _time(run.started),
+                _time(run.ended),
+                _RUN_STATES.get(run.status, run.status),
+                *_totals(run.summary),
+                run.id,
+            ]
+            for run in runs
+        ]
         columns = [
             ("Started (UTC)", "left"),
             ("Ended", "left"),

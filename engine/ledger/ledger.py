@@ -153,6 +153,19 @@ class Ledger(Parts):
             self._with_rejects[batch.entity] = True
             failpoint.reached("rejected")
 
+    def refuse(self, batch: Batch, rejection: Rejection) -> None:
+        """A record of a batch that was settled as failed was refused for what it is."""
+        hashes = _hashes(batch)
+        before = self.read(lambda: rejects.standing(self, batch.entity, [rejection]))
+
+        def write(_again: bool) -> None:
+            with self.db.transaction():
+                self._fence()
+                rejects.write(self, batch.entity, [rejection], batch.id, self._policy(batch.entity), hashes, before)
+
+        self.durably(write)
+        self._with_rejects[batch.entity] = True
+
     def unsettled(self, entity: str, api: Api, *, in_flight: bool = False) -> Iterator[Batch]:
         """The batches that an earlier run left open and that may be sent again, each put in flight as it is given.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from engine.errors import LedgerError, SyncLedgerError
-from engine.model import Batch, Entity, Outcome
+from engine.model import Batch, Entity, Outcome, Rejection
 from engine.payload import records
 from engine.stages import chunk
 
@@ -44,19 +44,24 @@ class Search:
     refusal: Refusal | None = None
     suspects: list[Batch] = field(default_factory=list)
 
+    @property
+    def left(self) -> tuple[Batch, ...]:
+        """What was not sent, or is not decided."""
+        return (*self.pieces, *self.suspects)
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """What is to become of a refused batch: the pieces it is taken into (none where it stays whole), and the words for it.
 
-    `suspect` leaves it aside until more is known; `lost` are records of suspects that fail together with it.
+    `suspect` leaves it aside until more is known; `lost` are suspects and pieces that fail together with it.
     """
 
     remark: str
     pieces: list[Batch] = field(default_factory=list)
     search: Search | None = None
     suspect: Batch | None = None
-    lost: int = 0
+    lost: tuple[Batch, ...] = ()
 
     @property
     def goes_on(self) -> bool:
@@ -74,7 +79,10 @@ class Isolation:
     """Records that were accepted in this run: then requests have the right form."""
     wrong: Refusal | None = None
     """How requests of the wrong form are refused."""
+    proved: list[tuple[Batch, Rejection]] = field(default_factory=list)
+    """Suspects of one record of which it is known by now that they are bad; whoever settles takes them."""
     _cut_up: deque[Batch] = field(default_factory=deque)
+    _given_up: list[Batch] = field(default_factory=list)
     _searches: list[Search] = field(default_factory=list)
     _of: dict[str, Search] = field(default_factory=dict)
 
@@ -121,9 +129,9 @@ class Isolation:
 
     def left(self) -> int:
         """Records of pieces that will not be sent any more."""
-        waiting = [piece for search in self._searches for piece in (*search.pieces, *search.suspects)]
-        pieces = [*self._cut_up, *waiting]
+        pieces = [*self._cut_up, *self._given_up, *(piece for search in self._searches for piece in search.left)]
         self._cut_up.clear()
+        self._given_up.clear()
         self._searches.clear()
         return sum(len(piece.ids) for piece in pieces)
 
@@ -141,7 +149,6 @@ class Isolation:
                 if doubted:
                     return doubted
             else:
-                search.refusal = None
                 search.bad += len(outcome.rejected)
                 self._clear(search)
         if outcome.refused is None or batch.resent or len(batch.ids) == 1:
@@ -171,19 +178,27 @@ class Isolation:
                 return Split("left aside until a larger part is tried", search=search, suspect=batch)
             self.wrong = search.refusal
         alike = [other for other in self._searches if other is not search and other.refusal == self.wrong]
-        lost = sum(len(left.ids) for one in (search, *alike) for left in (*one.suspects, *one.pieces))
+        lost = tuple(left for one in (search, *alike) for left in one.left)
         for one in (search, *alike):
             one.suspects.clear()
             one.pieces.clear()
-        self._searches = [one for one in self._searches if one.pieces or one.suspects]
+        self._searches = [one for one in self._searches if one.left]
         return Split(WRONG, lost=lost)
 
     def _clear(self, search: Search) -> None:
-        """The request has the right form: the suspects are searched."""
+        """The request has the right form: suspects of one record are bad, the others are searched."""
         suspects, search.suspects = search.suspects, []
-        if suspects:
-            halves = [part for suspect in suspects for part in self._parts(suspect, (len(suspect.ids) + 1) // 2)]
-            self._put(halves, search)
+        refusal, search.refusal = search.refusal, None
+        for suspect in suspects:
+            if len(suspect.ids) == 1 and refusal:
+                search.bad += 1
+                self.proved.append((suspect, Rejection(suspect.ids[0], refusal[1] or "refused", refusal[0])))
+            elif search.calls + len(search.pieces) + 2 > self._allowed(search):
+                self._given_up.append(suspect)
+            else:
+                self._put(self._parts(suspect, (len(suspect.ids) + 1) // 2), search)
+        if search in self._searches and not search.left:
+            self._searches.remove(search)
 
     def take(self, split: Split) -> None:
         """Send the pieces, or leave the batch aside, now that the ledger has settled it as it was sent."""
@@ -210,7 +225,7 @@ class Isolation:
                 return None  # whether the request is right is found out once
             if not search.on_the_wire and search.pieces:
                 piece = search.pieces.popleft()
-                if not search.pieces and not search.suspects:
+                if not search.left:
                     self._searches.remove(search)
                 search.on_the_wire = True
                 self._of[piece.id] = search
