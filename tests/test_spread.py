@@ -24,7 +24,7 @@ from engine.model import Entity
 from engine.spec.load import load
 from engine.stages import source
 from engine.stages.source import Reader, Span
-from tests.conftest import fill
+from tests.conftest import absent, fill
 from tests.faultapi import FaultAPI, slow
 from tests.project import Project, check_sums
 
@@ -164,7 +164,7 @@ def test_a_limit_and_workers_are_not_one(project: Project) -> None:
 def cluster() -> Iterator[Callable[[int], tuple[str, list[subprocess.Popen[bytes]]]]]:
     """`cluster(2)` starts a Dask scheduler and two workers; gives the address and the workers."""
     if importlib.util.find_spec("distributed") is None:
-        pytest.skip("needs syncledger[cluster]")
+        absent("syncledger[cluster]")
     started: list[subprocess.Popen[Any]] = []
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
 
@@ -221,7 +221,7 @@ def test_a_dask_cluster_delivers_and_a_killed_worker_loses_and_doubles_nothing(
 
 def test_a_cluster_that_is_not_there_is_named(project: Project) -> None:
     if importlib.util.find_spec("distributed") is None:
-        pytest.skip("needs syncledger[cluster]")
+        absent("syncledger[cluster]")
     project.users(1)
     project.entity()
     project.write()
