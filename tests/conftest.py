@@ -49,9 +49,11 @@ def api() -> Iterator[FaultAPI]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, api: FaultAPI) -> Project:
+def project(request: pytest.FixtureRequest, tmp_path: Path, api: FaultAPI) -> Project:
     """An empty project whose API is `api`."""
-    return Project(tmp_path / "project", api.url)
+    made = Project(tmp_path / "project", api.url)
+    made.process = request.node.get_closest_marker("inside") is None
+    return made
 
 
 @pytest.fixture(scope="session")

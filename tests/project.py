@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from tests import inside
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -25,6 +27,8 @@ class Project:
         (folder / "pipelines").mkdir()
         self.file = folder / "pipelines" / "sync.yaml"
         self.environment: dict[str, str] = {}
+        self.process = True
+        """Whether `cli` and `run` start a process where none is asked for. Tests marked `inside` start none."""
         self.spec: dict[str, Any] = {
             "version": 1,
             "name": "sync",
@@ -81,8 +85,12 @@ class Project:
         env: Mapping[str, str] | None = None,
         timeout: float = 120,
         input: str | None = None,
+        process: bool | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """`python -m engine ARGUMENTS` as a process, in the project's folder."""
+        """`python -m engine ARGUMENTS` in the project's folder: as a process, or inside this one (`self.process`)."""
+        texts, given = [str(argument) for argument in arguments], {**self.environment, **(env or {})}
+        if not (self.process if process is None else process) and inside.possible(texts, given):
+            return inside.call(texts, self.folder, given, input)
         return subprocess.run(
             self.command(*arguments), cwd=self.folder, env=self.env(env), capture_output=True, text=True, timeout=timeout,
             check=False, encoding="utf-8", input=input,

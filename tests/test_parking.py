@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import logging
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine import app
-from engine.cli.main import main
 from engine.db.connect import open_ledger
 from engine.db.sql import Statement
-from engine.observe import masks
 from engine.spec.load import load
 from engine.stages import post
 from tests.faultapi import FaultAPI, answer
@@ -32,38 +24,7 @@ LATER = "3600"
 PAST = "2020-01-01 00:00:00"
 
 
-class Inside(Project):
-    """A project whose command line runs in this process: the same program, without the start of an interpreter."""
-
-    def cli(
-        self,
-        *arguments: str | Path,
-        env: Mapping[str, str] | None = None,
-        timeout: float = 120,
-        input: str | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        assert not env
-        assert input is None
-        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-        argv, known, log = sys.argv, masks._MASKS[:], logging.getLogger("engine")
-        handlers, propagate = log.handlers[:], log.propagate
-        code: Any = 0
-        sys.argv = ["syncledger", *map(str, arguments)]
-        try:
-            with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                main()
-        except SystemExit as leaving:
-            code = leaving.code
-        finally:
-            sys.argv, masks._MASKS[:] = argv, known
-            log.handlers[:], log.propagate = handlers, propagate
-        texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
-        return subprocess.CompletedProcess(sys.argv, code, *texts)
-
-
-@pytest.fixture
-def project(tmp_path: Path, api: FaultAPI) -> Project:
-    return Inside(tmp_path / "project", api.url)
+pytestmark = pytest.mark.inside
 
 
 def ask(project: Project, sql: str) -> list[tuple[Any, ...]]:
