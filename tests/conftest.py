@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import servers
 from tests.faultapi import FaultAPI
-from tests.project import Project
+from tests.project import Inside, Project
 
 settings.register_profile(
     "engine", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -51,9 +51,8 @@ def api() -> Iterator[FaultAPI]:
 @pytest.fixture
 def project(request: pytest.FixtureRequest, tmp_path: Path, api: FaultAPI) -> Project:
     """An empty project whose API is `api`."""
-    made = Project(tmp_path / "project", api.url)
-    made.process = request.node.get_closest_marker("inside") is None
-    return made
+    kind = Inside if request.node.get_closest_marker("inside") else Project
+    return kind(tmp_path / "project", api.url)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,8 @@ _NEED_A_PROCESS = ("--workers", "--cluster", "schedule", "receive", "demo")
 def possible(arguments: Sequence[str], env: Mapping[str, str]) -> bool:
     """True for a command that may run in this process and this thread."""
     in_main = threading.current_thread() is threading.main_thread()
-    return in_main and VARIABLE not in env and "PYTHONPATH" not in env and not set(arguments) & set(_NEED_A_PROCESS)
+    of_python = any(name.startswith("PYTHON") for name in env)
+    return in_main and VARIABLE not in env and not of_python and not set(arguments) & set(_NEED_A_PROCESS)
 
 
 def call(

@@ -27,8 +27,6 @@ class Project:
         (folder / "pipelines").mkdir()
         self.file = folder / "pipelines" / "sync.yaml"
         self.environment: dict[str, str] = {}
-        self.process = True
-        """Whether `cli` and `run` start a process where none is asked for. Tests marked `inside` start none."""
         self.spec: dict[str, Any] = {
             "version": 1,
             "name": "sync",
@@ -85,11 +83,11 @@ class Project:
         env: Mapping[str, str] | None = None,
         timeout: float = 120,
         input: str | None = None,
-        process: bool | None = None,
+        process: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """`python -m engine ARGUMENTS` in the project's folder: as a process, or inside this one (`self.process`)."""
+        """`python -m engine ARGUMENTS` in the project's folder: as a process, or inside this one where that is possible."""
         texts, given = [str(argument) for argument in arguments], {**self.environment, **(env or {})}
-        if not (self.process if process is None else process) and inside.possible(texts, given):
+        if not process and inside.possible(texts, given):
             return inside.call(texts, self.folder, given, input)
         return subprocess.run(
             self.command(*arguments), cwd=self.folder, env=self.env(env), capture_output=True, text=True, timeout=timeout,
@@ -154,6 +152,20 @@ class Project:
     def rejects(self, entity: str = "Users") -> dict[str, str]:
         """Rejected IDs and their reasons."""
         return dict(self.ledger("SELECT EntityId, Reason FROM TB_R_SYNC_REJECT WHERE EntityType = ?", entity))
+
+
+class Inside(Project):
+    """A project whose command line runs inside this process where that is possible."""
+
+    def cli(
+        self,
+        *arguments: str | Path,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 120,
+        input: str | None = None,
+        process: bool = False,
+    ) -> subprocess.CompletedProcess[str]:
+        return super().cli(*arguments, env=env, timeout=timeout, input=input, process=process)
 
 
 def check_sums(report: dict[str, Any]) -> None:

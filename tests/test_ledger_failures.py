@@ -18,6 +18,9 @@ from tests.conftest import absent
 from tests.faultapi import Behaviour, FaultAPI, answer
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 Mount = Callable[..., Path]
 
 

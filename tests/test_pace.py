@@ -10,6 +10,8 @@ from engine.stages.pace import Pace
 from tests.faultapi import FaultAPI, answer
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
 
 @pytest.mark.parametrize("in_flight", [1, 8])
 def test_calls_are_never_closer_than_the_rate_allows_retries_included(

@@ -17,7 +17,7 @@ from engine.db.sql import Statement
 from engine.spec.load import load
 from engine.stages import post
 from tests.faultapi import FaultAPI, answer
-from tests.project import Project, check_sums
+from tests.project import Inside, Project, check_sums  # noqa: F401 - other tests take Inside from here
 from tests.test_ledger_failures import Mount, mount  # noqa: F401 - a fixture
 
 LATER = "3600"
@@ -231,6 +231,18 @@ def test_a_parked_endpoint_of_several_entities_is_said_once(project: Project, ap
     assert shown.stdout.count("parked until") == 1, shown.stdout
     assert "failed" not in shown.stdout.casefold()
     assert len(api.of("/users")) == 1
+
+
+def test_the_source_of_an_entity_whose_endpoint_is_parked_is_not_read(project: Project, api: FaultAPI) -> None:
+    project.users(2)
+    entity = project.entity()
+    api.script("/users", answer(429, b"", Retry_After=LATER))
+    project.run(code=1)
+    entity["query"] = "SELECT * FROM NoSuchTable"
+    found = named(project.run(code=1))["Users"]
+    assert "parked until" in found["error"]
+    assert "NoSuchTable" not in found["error"]
+    assert (found["read"], found["calls"]) == (0, 0)
 
 
 def test_an_entity_whose_endpoint_another_one_parked_sends_nothing(project: Project, api: FaultAPI) -> None:

@@ -15,6 +15,9 @@ from tests.conftest import absent
 from tests.faultapi import FaultAPI, answer
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 GUID = "aa6f0e0c-0000-4000-8000-00000000000{}"
 MARS = (
     "data source=127.0.0.1,9;initial catalog=MDM;user id=u;password=sesam-1;MultipleActiveResultSets=True;"

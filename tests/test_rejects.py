@@ -15,6 +15,9 @@ import pytest
 from tests.faultapi import Behaviour, FaultAPI, Request, answer, when
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 RESULTS = {
     "path": "items",
     "id": "Id",

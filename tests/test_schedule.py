@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import sqlite3
@@ -287,6 +288,19 @@ def test_a_failing_run_stops_neither_the_loop_nor_other_pipelines(failure: Excep
     bench.fail["a"] = failure
     bench.tick()
     assert sorted(bench.tick(60)) == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(("status", "level"), [("delivered", "INFO"), ("incomplete", "ERROR"), ("error", "ERROR")])
+def test_only_a_run_that_delivered_not_everything_is_logged_as_an_error(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, status: str, level: str
+) -> None:
+    monkeypatch.setattr(logging.getLogger("engine"), "propagate", True)
+    bench = Bench(every(60))
+    bench.status = status
+    with caplog.at_level(logging.INFO, "engine.schedule"):
+        bench.tick()
+    found = [(record.levelname, record.getMessage()) for record in caplog.records if "run of" in record.getMessage()]
+    assert [(name, text.endswith(f": {status}")) for name, text in found] == [(level, True)]
 
 
 def test_a_run_that_was_cancelled_is_not_remembered_as_served() -> None:

@@ -19,6 +19,8 @@ from tests.project import Project
 from tests.test_since import age_full_check, setup, table, users, watermark
 from tests.test_spread import workers_of
 
+pytestmark = pytest.mark.inside
+
 
 def execute(project: Project, sql: str) -> None:
     with sqlite3.connect(project.folder / "source.db") as connection:
