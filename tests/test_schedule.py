@@ -417,7 +417,11 @@ def test_every_second_really_runs_and_sigterm_settles_what_is_on_the_wire(projec
         process.communicate()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert [json.loads(line)["level"] for line in errors.splitlines()]
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert {"time", "level", "event"} <= set.intersection(*(set(line) for line in lines))
+    statuses = [(line["level"], line["status"]) for line in lines if "status" in line]
+    assert statuses[0] == ("info", "delivered")
+    assert statuses[-1] == ("error", "cancelled")
     sent = [record["Id"] for request in api.of("/users") for record in request.records]
     assert sent == [1, 2], "no new batch after the signal"
     assert project.tracked() == ["1", "2"]

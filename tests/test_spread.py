@@ -95,14 +95,16 @@ def test_ranges_hold_every_row_once(
     connection = open_source("default", text, project.folder)
     try:
         reader = Reader(connection, entity, RunContext.start())
-        for parts in (1, 2, 5, 23, 40):
+        for parts, ranges in ((1, 1), (2, 2), (5, 5), (23, 23), (40, 23)):
             cuts: list[Any] = source.cuts(reader, parts)
-            assert len(cuts) <= parts - 1
+            assert len(cuts) == ranges - 1
             bounds = [None, *cuts, None]
             found: list[Any] = []
             for after, upto in pairwise(bounds):
                 part = Reader(connection, entity, RunContext.start(), span=Span(after, upto))
-                found += [tuple(row) for page in part.pages()[1] for row in page]
+                rows_of_part = [tuple(row) for page in part.pages()[1] for row in page]
+                assert 1 <= len(rows_of_part) <= -(-23 // ranges), "the ranges share the rows evenly"
+                found += rows_of_part
             assert sorted(found) == sorted(rows)
     finally:
         connection.close()
