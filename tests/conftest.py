@@ -6,20 +6,21 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import servers
 from tests.faultapi import FaultAPI
-from tests.project import Project
+from tests.project import Inside, Project
 
 settings.register_profile(
     "engine", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 settings.load_profile("engine")
 
-_ABSENT = "not on this machine: "
+ABSENT = "not on this machine: "
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +49,10 @@ def api() -> Iterator[FaultAPI]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, api: FaultAPI) -> Project:
+def project(request: pytest.FixtureRequest, tmp_path: Path, api: FaultAPI) -> Project:
     """An empty project whose API is `api`."""
-    return Project(tmp_path / "project", api.url)
+    kind = Inside if request.node.get_closest_marker("inside") else Project
+    return kind(tmp_path / "project", api.url)
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +61,8 @@ def postgresql_server() -> Iterator[servers.Server]:
     try:
         with servers.postgresql() as server:
             yield server
-    except servers.Absent as absent:
-        pytest.skip(f"{_ABSENT}{absent}")
+    except servers.Absent as missing:
+        absent(str(missing))
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +71,8 @@ def mariadb_server() -> Iterator[servers.Server]:
     try:
         with servers.mariadb() as server:
             yield server
-    except servers.Absent as absent:
-        pytest.skip(f"{_ABSENT}{absent}")
+    except servers.Absent as missing:
+        absent(str(missing))
 
 
 @pytest.fixture
@@ -94,21 +96,24 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The last line of the run says what was skipped for want of a server, and why."""
+    """The last line of the run says how many tests were skipped, and why."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):
         return
-    skipped = [report for report in reporter.stats.get("skipped", []) if _ABSENT in str(report.longrepr)]
+    skipped = reporter.stats.get("skipped", [])
     if skipped:
-        reasons = sorted(
-            {
-                str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr).split(_ABSENT)[-1][
-                    :80
-                ]
-                for report in skipped
-            }
-        )
-        print(f"{len(skipped)} tests were skipped because this is {_ABSENT}{'; '.join(reasons)}")
+        reasons = sorted({_reason(report).partition(ABSENT)[2] or _reason(report) for report in skipped})
+        print(f"{len(skipped)} tests were skipped; {ABSENT}{'; '.join(reasons)}")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")[:120]
+
+
+def absent(what: str) -> NoReturn:
+    """Skip a test for want of something that this machine does not have."""
+    pytest.skip(f"{ABSENT}{what}")
 
 
 def fill(text: str, *statements: str) -> None:

@@ -182,7 +182,9 @@ class Handler(BaseHTTPRequestHandler):
     server: FaultAPI
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = faults.whole_body(self)
+        if body is None:
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, self.path, headers, body, time.monotonic())
         self.server.take(request)(self, request)

@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from tests import inside
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -81,8 +83,12 @@ class Project:
         env: Mapping[str, str] | None = None,
         timeout: float = 120,
         input: str | None = None,
+        process: bool = True,
     ) -> subprocess.CompletedProcess[str]:
-        """`python -m engine ARGUMENTS` as a process, in the project's folder."""
+        """`python -m engine ARGUMENTS` in the project's folder: as a process, or inside this one where that is possible."""
+        texts, given = [str(argument) for argument in arguments], {**self.environment, **(env or {})}
+        if not process and inside.possible(texts, given):
+            return inside.call(texts, self.folder, given, input)
         return subprocess.run(
             self.command(*arguments), cwd=self.folder, env=self.env(env), capture_output=True, text=True, timeout=timeout,
             check=False, encoding="utf-8", input=input,
@@ -146,6 +152,20 @@ class Project:
     def rejects(self, entity: str = "Users") -> dict[str, str]:
         """Rejected IDs and their reasons."""
         return dict(self.ledger("SELECT EntityId, Reason FROM TB_R_SYNC_REJECT WHERE EntityType = ?", entity))
+
+
+class Inside(Project):
+    """A project whose command line runs inside this process where that is possible."""
+
+    def cli(
+        self,
+        *arguments: str | Path,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 120,
+        input: str | None = None,
+        process: bool = False,
+    ) -> subprocess.CompletedProcess[str]:
+        return super().cli(*arguments, env=env, timeout=timeout, input=input, process=process)
 
 
 def check_sums(report: dict[str, Any]) -> None:

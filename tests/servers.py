@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -76,7 +77,9 @@ def _wait(connect: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextmanager
-def _running(command: list[str], user: str | None, folder: Path, connect: str) -> Iterator[None]:
+def _running(
+    command: list[str], user: str | None, folder: Path, connect: str, at_end: signal.Signals
+) -> Iterator[None]:
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, user=user, stdout=output, stderr=output, cwd=folder, start_new_session=True)
@@ -84,7 +87,8 @@ def _running(command: list[str], user: str | None, folder: Path, connect: str) -
         _wait(connect, process, log)
         yield
     finally:
-        process.terminate()
+        # Nothing in it is worth an orderly end: PostgreSQL leaves at once on SIGQUIT, others are killed.
+        process.send_signal(at_end)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -139,7 +143,7 @@ def postgresql() -> Iterator[Server]:
             "-c",
             "fsync=off",
         ]
-        with _running(command, user, folder, string("postgres")):
+        with _running(command, user, folder, string("postgres"), signal.SIGQUIT):
             yield Server("postgresql", string, string("postgres"), "CREATE DATABASE {name}")
 
 
@@ -169,5 +173,5 @@ def mariadb() -> Iterator[Server]:
             daemon, "--no-defaults", f"--datadir={folder}/data", f"--port={port}", "--bind-address=127.0.0.1",
             f"--socket={folder}/s", f"--pid-file={folder}/pid", f"--tmpdir={folder}", "--skip-log-bin", "--innodb-flush-log-at-trx-commit=0", *as_user,
         ]  # fmt: skip
-        with _running(command, None, folder, string("mysql")):
+        with _running(command, None, folder, string("mysql"), signal.SIGKILL):
             yield Server("mysql", string, string("mysql"), "CREATE DATABASE {name} CHARACTER SET utf8mb4")

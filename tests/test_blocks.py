@@ -10,6 +10,9 @@ import pytest
 from tests.faultapi import FaultAPI
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 TWICE = [(1, "bad"), ("1", "7")]
 """One ID in two forms: SQLite keeps them apart and sorts numbers first."""
 

@@ -23,6 +23,9 @@ from engine.demo import hr
 from tests.faultapi import FaultAPI, Request, answer, slow
 from tests.project import ROOT, Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 GUID = "4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11"
 RUN_KEYS = ["run_id", "pipeline", "status", "error", "holder", "seconds", "entities"]
 ENTITY_KEYS = [

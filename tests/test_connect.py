@@ -8,7 +8,6 @@ import subprocess
 import threading
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +17,7 @@ from engine.db import strings
 from engine.db.connect import guess_dialect, open_ledger, open_source
 from engine.db.sql import Statement
 from engine.errors import ConnectionFailed, DatabaseError
+from tests.conftest import absent
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums
 
@@ -264,7 +264,10 @@ def _free_port() -> int:
 
 
 def drivers() -> list[str]:
-    pyodbc: Any = pytest.importorskip("pyodbc", exc_type=ImportError)
+    try:
+        import pyodbc
+    except ImportError as failure:
+        absent(f"unixODBC ({failure})")
     return list(pyodbc.drivers())
 
 
@@ -280,7 +283,7 @@ def test_an_unknown_driver_is_an_error_with_the_drivers_found_and_what_to_instal
 
 def test_a_sql_server_that_is_away_is_an_error_without_the_password() -> None:
     if "FreeTDS" not in drivers():
-        pytest.skip("not on this machine: the ODBC driver FreeTDS")
+        absent("the ODBC driver FreeTDS")
     port = _free_port()
     for text in (
         f"Driver=FreeTDS;Server=127.0.0.1;Port={port};TDS_Version=7.4;Database=MDM;UID=sa;PWD=sesam-open",
@@ -295,7 +298,7 @@ def test_a_server_that_refuses_is_exit_4_without_the_password_and_the_others_run
     project: Project, api: FaultAPI
 ) -> None:
     if "PostgreSQL Unicode" not in drivers():
-        pytest.skip("not on this machine: the ODBC driver PostgreSQL Unicode")
+        absent("the ODBC driver PostgreSQL Unicode")
     away = f"Driver={{PostgreSQL Unicode}};Server=127.0.0.1;Port={_free_port()};Database=x;UID=u;PWD={{ses;am}}}}9}};"
     project.spec["connections"]["away"] = "${AWAY}"
     project.entity("Far", connection="away")

@@ -242,6 +242,20 @@ def test_tables_may_stand_in_a_schema_of_their_own(db: Connection, dialect: str)
     assert ask(db, f"SELECT COUNT(*) FROM {schema}.Calls") == [(1,)]
 
 
+def test_an_account_that_may_not_create_tables_is_told_which_one_is_absent(database: Callable[[str], str]) -> None:
+    text = database("postgresql")
+    role = f"r{uuid.uuid4().hex[:8]}"
+    connection = open_ledger("log", text, ROOT, create=True)
+    ask(connection, f"CREATE ROLE {role}")
+    ask(connection, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    ask(connection, f"SET ROLE {role}")
+    try:
+        with pytest.raises(LedgerError, match=rf"{TRACKING} is absent from .*cannot be created: .*permission denied"):
+            make_ledger(connection)
+    finally:
+        connection.close()
+
+
 # Tracking
 
 
@@ -451,6 +465,23 @@ def test_a_record_accepted_in_a_later_run_is_no_longer_rejected(db: Connection, 
     later = make_ledger(db)
     settle(later, Outcome(batch("7"), accepted=("7",)))
     assert ask(db, "SELECT EntityId FROM TB_R_SYNC_REJECT") == [("8",)]
+
+
+def test_a_record_that_one_run_saw_refused_and_then_accepted_is_no_longer_rejected(
+    db: Connection, ledger: Ledger
+) -> None:
+    settle(ledger, Outcome(batch("7", "8"), rejected=(Rejection("7", "no", 422), Rejection("8", "no", 422))))
+    settle(ledger, Outcome(batch("7"), accepted=("7",)))
+    assert ask(db, "SELECT EntityId FROM TB_R_SYNC_REJECT") == [("8",)]
+
+
+def test_a_second_record_of_an_id_refused_in_this_run_stays_though_the_first_is_accepted(
+    db: Connection, ledger: Ledger
+) -> None:
+    """Accepting the one record says nothing of the other that this run refused before it was sent."""
+    ledger.reject("Users", [Rejection("7", "the ID comes twice")])
+    settle(ledger, Outcome(batch("7"), accepted=("7",)))
+    assert ask(db, "SELECT EntityId, Reason FROM TB_R_SYNC_REJECT") == [("7", "the ID comes twice")]
 
 
 # Runs, due times, standings
@@ -795,6 +826,24 @@ def test_a_word_in_an_expression_never_respells_a_column_of_another_case(things:
         fields={"Id": "int", "Name": "string", "Kind": "string", "Town": "string", "Unit": "string"},
     )
     assert header == ("Id", "Name", "Kind", "Town", "Unit")
+
+
+def test_a_cancelled_run_asks_for_no_further_page(tmp_path: Path) -> None:
+    """Also where every row was delivered, so that no batch would notice the signal."""
+    project = Project(tmp_path / "project")
+    things = Source("sqlite", f"sqlite:///{project.folder}/things.db", project)
+    things.fill("Id INTEGER PRIMARY KEY", [(number,) for number in range(20)])
+    connection = open_source("default", things.text, project.folder)
+    run = RunContext.start()
+    try:
+        rows = iter(source.pages(connection, things.entity(query="SELECT Id FROM Things", page_size=4), run))
+        read = [next(rows) for _ in range(3)]
+        run.cancelled.set()
+        read += list(rows)
+    finally:
+        connection.close()
+        things.db.close()
+    assert len(read) <= 1 + 4, read
 
 
 def test_quoted_mixed_case_columns_of_postgresql_work(database: Callable[[str], str], tmp_path: Path) -> None:

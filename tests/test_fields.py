@@ -405,10 +405,9 @@ def test_a_number_with_a_monstrous_exponent_never_takes_the_machine_down(value: 
     script = GREEDY.format(value=value, kind=kind)
     try:
         finished = subprocess.run(
-            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=5, check=False
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
         )
     except subprocess.TimeoutExpired:
-        pytest.fail("one value kept the process busy for more than 5 s")
+        pytest.fail("one value kept the process busy for more than a minute")
     assert finished.returncode == 0, finished.stderr[-500:]
-    refused, size = map(int, finished.stdout.split())
-    assert refused == 1 or size < 10_000
+    assert finished.stdout.split() == ["1", "0"], "one refused, none sent"

@@ -14,6 +14,8 @@ from engine.spec.load import Loaded, examine, project_root
 from tests.faultapi import FaultAPI
 from tests.project import Project
 
+pytestmark = pytest.mark.inside
+
 
 @pytest.fixture
 def made(tmp_path: Path) -> Project:

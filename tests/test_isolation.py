@@ -29,6 +29,9 @@ from engine.stages.isolate import HOPELESS, Isolation
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, when
 from tests.project import ROOT, Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 REASON = 'HTTP 422 Unprocessable Entity: {"error": "bad record"}'
 
 

@@ -14,8 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import absent
 from tests.faultapi import Behaviour, FaultAPI, answer
 from tests.project import Project, check_sums
+
+pytestmark = pytest.mark.inside
+
 
 Mount = Callable[..., Path]
 
@@ -32,10 +36,10 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
             how.append(str(folder))
         program = shutil.which("mount")
         if program is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
-            pytest.skip("only root can mount a file system to fill or to make read-only")
+            absent("an account that may mount file systems")
         done = subprocess.run([program, *how], capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+            absent(f"a file system that can be mounted ({done.stderr.strip()})")
         return folder
 
     yield make

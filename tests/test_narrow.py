@@ -13,6 +13,9 @@ from tests.conftest import fill
 from tests.faultapi import FaultAPI
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 WAYS = ["lookup", "ids_first", "in_database"]
 
 

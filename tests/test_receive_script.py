@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums
 
 SLACK = 2.0
@@ -199,6 +200,18 @@ def test_calls_counts_what_arrived_also_where_nothing_was_stored(scripted: Recei
     scripted.post(1, path="/turned-away")
     scripted.post(1, path="/turned-away")
     assert scripted.tally("/turned-away")["calls"] == 2
+
+
+def test_a_request_whose_body_is_cut_is_no_request(scripted: Receiver, api: FaultAPI) -> None:
+    """A client that dies while it sends has sent nothing: neither the receiver nor the API of the tests may count it."""
+    head = b"POST /cut HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    for port in (scripted.port, api.server_port):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(head + b'[{"Id": 1}')
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1000) == b"", "closed without an answer"
+    assert scripted.tally("/cut")["calls"] == 0
+    assert api.of("/cut") == []
 
 
 def test_delay_waits_before_the_answer_and_the_records_count_at_once(scripted: Receiver) -> None:

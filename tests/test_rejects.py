@@ -15,6 +15,9 @@ import pytest
 from tests.faultapi import Behaviour, FaultAPI, Request, answer, when
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 RESULTS = {
     "path": "items",
     "id": "Id",
@@ -141,18 +144,22 @@ def test_delay_and_number_of_tries_are_the_entitys_own(project: Project, api: Fa
     assert [entity["waiting"] for entity in report["entities"]] == [1, 1]
 
 
-def test_the_history_of_a_rejection_is_kept(project: Project, api: FaultAPI) -> None:
+def test_a_rejection_keeps_its_first_time_and_its_batches_and_takes_what_was_said_last(
+    project: Project, api: FaultAPI
+) -> None:
     one(project, api, NO, items((1, "no", "something else")), reject_delay="0s")
     project.run(code=1)
     ((first, batch),) = project.ledger("SELECT FirstSeen, BatchId FROM TB_R_SYNC_REJECT")
     project.run(code=1)
-    columns = "FirstSeen, LastSeen, Reason, HttpResponseCode, BatchId"
-    ((kept, last, reason, status, newer),) = project.ledger(f"SELECT {columns} FROM TB_R_SYNC_REJECT")
+    columns = "FirstSeen, LastSeen, Reason, HttpResponseCode, BatchId, Attempts"
+    ((kept, last, reason, status, newer, attempts),) = project.ledger(f"SELECT {columns} FROM TB_R_SYNC_REJECT")
     assert kept == first
     assert last > first
-    assert (reason, status) == ("something else", 207)
+    assert (reason, status, attempts) == ("something else", 207, 2)
     assert newer != batch
-    assert {newer, batch} <= {row[0] for row in project.ledger("SELECT BatchId FROM TB_R_SYNC_BATCH")}
+    journal = dict(project.ledger("SELECT BatchId, State FROM TB_R_SYNC_BATCH"))
+    assert journal == {batch: "settled", newer: "settled"}
+    assert [row["information"]["BatchId"] for row in project.log_rows()] == [batch, newer]
 
 
 def test_records_that_isolation_has_found_rest_and_are_parked_too(project: Project, api: FaultAPI) -> None:
@@ -359,10 +366,11 @@ def test_a_record_rejected_in_a_batch_of_an_earlier_run_rests_like_any_other(pro
 
 def test_a_record_rejected_and_accepted_by_one_run_is_not_in_the_table(project: Project, api: FaultAPI) -> None:
     project.spec["api"]["retry"]["attempts"] = 1
-    one(project, api, answer(500), NO, YES)
+    one(project, api, answer(500), NO, YES, reject_delay="0s")
     project.run(code=1)
-    project.run(code=None)
-    assert not (project.tracked() and rows(project))
+    found = users(project.run(code=None))
+    assert (found["calls"], found["accepted"]) == (2, 1), "the batch of before is refused, the new one accepted"
+    assert (project.tracked(), rows(project)) == (["1"], [])
 
 
 def test_a_second_record_of_an_id_does_not_wake_the_first_one(project: Project, api: FaultAPI) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import sqlite3
@@ -289,6 +290,19 @@ def test_a_failing_run_stops_neither_the_loop_nor_other_pipelines(failure: Excep
     assert sorted(bench.tick(60)) == ["a", "a", "b", "b"]
 
 
+@pytest.mark.parametrize(("status", "level"), [("delivered", "INFO"), ("incomplete", "ERROR"), ("error", "ERROR")])
+def test_only_a_run_that_delivered_not_everything_is_logged_as_an_error(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, status: str, level: str
+) -> None:
+    monkeypatch.setattr(logging.getLogger("engine"), "propagate", True)
+    bench = Bench(every(60))
+    bench.status = status
+    with caplog.at_level(logging.INFO, "engine.schedule"):
+        bench.tick()
+    found = [(record.levelname, record.getMessage()) for record in caplog.records if "run of" in record.getMessage()]
+    assert [(name, text.endswith(f": {status}")) for name, text in found] == [(level, True)]
+
+
 def test_a_run_that_was_cancelled_is_not_remembered_as_served() -> None:
     bench = Bench(every(60))
     bench.status = "cancelled"
@@ -403,7 +417,11 @@ def test_every_second_really_runs_and_sigterm_settles_what_is_on_the_wire(projec
         process.communicate()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert [json.loads(line)["level"] for line in errors.splitlines()]
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert {"time", "level", "event"} <= set.intersection(*(set(line) for line in lines))
+    statuses = [(line["level"], line["status"]) for line in lines if "status" in line]
+    assert statuses[0] == ("info", "delivered")
+    assert statuses[-1] == ("error", "cancelled")
     sent = [record["Id"] for request in api.of("/users") for record in request.records]
     assert sent == [1, 2], "no new batch after the signal"
     assert project.tracked() == ["1", "2"]

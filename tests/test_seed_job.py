@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.faultapi import FaultAPI, answer
 from tests.project import Project, check_sums
+
+pytestmark = pytest.mark.inside
 
 
 def test_already_synchronised_records_are_excluded(project: Project, api: FaultAPI) -> None:

@@ -313,6 +313,8 @@ def test_a_refused_connection_sent_nothing() -> None:
     assert not made.sent
     assert made.status is None
     assert "refused" in made.reason.lower()
+    assert "DNS" not in made.reason
+    assert "TLS" not in made.reason
     assert made.refused
 
 

@@ -13,6 +13,9 @@ from tests.conftest import fill
 from tests.faultapi import FaultAPI, answer, when
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 COLUMNS = "Id INTEGER PRIMARY KEY, Name TEXT, ModifiedOn TEXT"
 
 
@@ -56,6 +59,17 @@ def test_a_later_run_reads_what_changed_and_the_overlap(project: Project, api: F
     # 19 and 20 are within a day of the watermark, and delivered.
     assert (found["read"], found["excluded"], found["accepted"]) == (4, 2, 2)
     assert users(project.run())["read"] == 1, "the newest itself"
+
+
+def test_run_says_since_when_it_read_and_nothing_where_it_read_everything(project: Project, api: FaultAPI) -> None:
+    table(project, *((number, f"2026-05-{number:02} 08:00:00") for number in range(1, 4)))
+    project.entity(changed_since={"column": "ModifiedOn", "overlap": "24h"})
+    whole = project.cli("run", project.write())
+    assert whole.returncode == 0
+    assert "changed_since" not in whole.stdout
+    lately = project.cli("run", project.file)
+    assert lately.returncode == 0
+    assert "Users: only what changed since 2026-05-02 was read (`changed_since`)" in lately.stdout
 
 
 def test_the_first_run_and_one_after_the_time_of_the_full_check_read_everything(

@@ -12,6 +12,8 @@ import pytest
 from tests.faultapi import FaultAPI
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
 
 def of(report: dict[str, Any], name: str) -> dict[str, Any]:
     (found,) = [entity for entity in report["entities"] if entity["name"] == name]

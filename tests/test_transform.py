@@ -21,6 +21,9 @@ from engine.stages.flow import Counts, Flow
 from tests.faultapi import FaultAPI
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 Result = tuple[list[dict[str, Any]], list[Rejection], Counts]
 
 

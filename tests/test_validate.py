@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from engine.cli.main import COMMANDS, cli
 from engine.errors import Problem
 from engine.spec.load import examine
-from tests.project import ROOT, Project
+from tests.project import ROOT, Inside, Project
 
 HEAD = """\
 version: 1
@@ -36,7 +36,7 @@ OWN = "SELECT Id, Name FROM Users\n{% if after is not none %}WHERE Id > {{ after
 @pytest.fixture
 def made(tmp_path: Path) -> Project:
     """A project whose API is never called."""
-    return Project(tmp_path / "project")
+    return Inside(tmp_path / "project")
 
 
 def look(made: Project, text: str) -> list[Problem]:
@@ -311,11 +311,11 @@ def test_a_misspelt_filter_of_an_expression_is_answered_with_the_nearest(made: P
     assert "did you mean 'upper'" in one(made, entity('transform:\n  - add: { New: "A | uper" }'), '"A | uper"')
 
 
-@pytest.mark.parametrize("text", ["lowr", "Int", "integer"])
-def test_an_unknown_conversion_is_shown_with_the_nearest(made: Project, text: str) -> None:
+@pytest.mark.parametrize(("text", "nearest"), [("lowr", "lower"), ("Int", "int"), ("integer", "int")])
+def test_an_unknown_conversion_is_shown_with_the_nearest(made: Project, text: str, nearest: str) -> None:
     message = one(made, entity(f"transform: [{{ convert: {{ Name: {text} }} }}]"), text)
-    assert "unknown conversion" in message
-    assert "lower" in message or "int" in message
+    assert f"unknown conversion {text!r}" in message
+    assert f"did you mean {nearest!r}" in message
 
 
 def test_oauth2_over_http_is_refused(made: Project) -> None:
@@ -454,6 +454,17 @@ def test_a_composite_key_must_be_ordered_by_all_of_its_columns_in_turn(made: Pro
 def test_an_order_or_limit_inside_the_query_block_is_refused(made: Project, ending: str) -> None:
     message = template_problem(made, PAGED.replace("Users\n", f"Users\n{ending}\n"), ending)
     assert "leave it out" in message
+
+
+def test_after_and_limit_may_stand_in_files_that_a_template_includes(made: Project) -> None:
+    made.template("beyond.sql.j2", "WHERE Id > {{ after or 0 }}\n{% include 'ending.sql.j2' %}")
+    made.template("ending.sql.j2", "ORDER BY Id LIMIT {{ limit }}")
+    made.template("own.sql.j2", "SELECT Id, Name FROM Users\n{% include 'beyond.sql.j2' %}")
+    spec = HEAD + "entities: [{ name: Users, endpoint: /u, sql: own.sql.j2 }]\n"
+    assert [str(problem) for problem in look(made, spec)] == []
+    made.template("ending.sql.j2", "ORDER BY Id")
+    (problem,) = look(made, spec)
+    assert "`limit`" in problem.message
 
 
 @pytest.mark.parametrize(

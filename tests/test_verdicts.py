@@ -16,6 +16,9 @@ from engine.model import Results
 from tests.faultapi import Behaviour, FaultAPI, answer
 from tests.project import Project, check_sums
 
+pytestmark = pytest.mark.inside
+
+
 RESULTS = {
     "path": "items",
     "id": "Id",

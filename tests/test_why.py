@@ -344,9 +344,10 @@ def test_a_record_that_came_after_a_baseline_was_not_touched_by_it(project: Proj
     project.users(2)
     project.entity()
     project.write()
-    project.cli("baseline", project.file, "Users", "--yes")
+    assert project.cli("baseline", project.file, "Users", "--yes").returncode == 0
     project.fill("Users", "Id INTEGER PRIMARY KEY, Name TEXT", [(3, "new")])
     project.run()
+    assert [act["what"] for act in why(project, "2")["acts"]] == ["baseline"]
     assert why(project, "3")["acts"] == []
 
 

@@ -118,6 +118,19 @@ def _step(data: dict[str, Any]) -> Step:
     return Step(**made)
 
 
+def whole_body(handler: BaseHTTPRequestHandler) -> bytes | None:
+    """The body of a request, or None where the client went away before it had sent all of it: that is no request."""
+    length = int(handler.headers.get("Content-Length") or 0)
+    try:
+        body = handler.rfile.read(length)
+    except OSError:
+        body = b""
+    if len(body) == length:
+        return body
+    handler.close_connection = True
+    return None
+
+
 # The faults
 
 

@@ -92,7 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Store a batch: a JSON array, or an object that holds one."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = faults.whole_body(self)
+        if body is None:
+            return
         try:
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
