@@ -12,6 +12,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from engine.endpoint import framing
+
 
 class Call:
     """What is known of the call a thread is making: its socket, whether its request has left, whether time is up."""
@@ -72,6 +74,8 @@ class _Watched:
 
     sock: Any
     auto_open: Any
+    _begins = False
+    """True until the first byte of the request has left."""
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
@@ -83,25 +87,29 @@ class _Watched:
         watched: Call | None = getattr(_current, "call", None)
         if watched:
             watched.requesting = True
+        self._begins = True
         super().request(*args, **kwargs)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         watched: Call | None = getattr(_current, "call", None)
         if self.sock is None and self.auto_open:
             self.connect()
+        if self._begins and framing.readable(self.sock):
+            raise framing.BadAnswer("the server wrote to the connection, or ended it, before the request was sent")
         # Connecting sends too (to a proxy); only a request that leaves over an open connection counts.
         if watched and watched.requesting:
             watched.watch(self.sock)
             watched.sent = True
+        self._begins = False
         super().send(data)  # type: ignore[misc]
 
 
 class _HTTPConnection(_Watched, HTTPConnection):
-    pass
+    response_class = framing.Response
 
 
 class _HTTPSConnection(_Watched, HTTPSConnection):
-    pass
+    response_class = framing.Response
 
 
 class _HTTPPool(HTTPConnectionPool):

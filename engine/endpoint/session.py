@@ -14,11 +14,12 @@ import requests
 import urllib3
 
 from engine import __version__, failpoint
-from engine.endpoint import auth, deadline
+from engine.endpoint import auth, codings, deadline, framing
 from engine.model import Api
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are read; a larger one counts as broken off."""
+_TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Caller:
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
+            "Accept-Encoding": codings.ACCEPTED,
             "User-Agent": f"syncledger/{__version__}",
         }
         if self._api.gzip:
@@ -108,6 +110,7 @@ class Caller:
                     # A shut socket reads as the end of an answer without a length.
                     if watched.expired:
                         raise requests.Timeout
+                    self._check_end(response)
                     return Answer(status, response.headers, content, time.monotonic() - started)
             except (
                 requests.RequestException,
@@ -116,14 +119,26 @@ class Caller:
                 OSError,
                 ValueError,
             ) as failure:
-                seconds = time.monotonic() - started
-                causes = _causes(failure)
-                reason = _reason(causes)
-                if watched.expired or isinstance(failure, requests.Timeout):
-                    reason = f"no whole answer within {self._api.timeout:g} s"
-                sent = watched.sent and not isinstance(failure, auth.TokenRefused)
-                refused = not sent and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
-                return NoAnswer(reason, sent, seconds, status, refused)
+                # Whatever may still come over it is no answer to the next request.
+                self._session().close()
+                return self._no_answer(failure, watched, time.monotonic() - started, status)
+
+    def _check_end(self, response: requests.Response) -> None:
+        """A connection with bytes behind the answer is of no more use; where they are a second answer, neither is believed."""
+        surplus = getattr(response.raw._original_response, "surplus", b"")
+        if surplus.lstrip().startswith(b"HTTP/"):
+            raise framing.BadAnswer("two answers came to one request, so that neither can be believed")
+        if surplus:
+            self._session().close()
+
+    def _no_answer(self, failure: Exception, watched: deadline.Call, seconds: float, status: int | None) -> NoAnswer:
+        causes = _causes(failure)
+        reason = _reason(causes)
+        if watched.expired or isinstance(failure, _TIMEOUTS):
+            reason = f"no whole answer within {self._api.timeout:g} s"
+        sent = watched.sent and not isinstance(failure, auth.TokenRefused)
+        refused = not sent and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+        return NoAnswer(reason, sent, seconds, status, refused)
 
     def renew(self) -> bool:
         """True when there is a token that can be fetched anew after a 401."""
@@ -161,12 +176,13 @@ class Caller:
 
 
 def _read(response: requests.Response) -> bytes:
+    """The whole body, unpacked here: urllib3 takes a packed body that breaks off for a whole one."""
     content = bytearray()
-    for part in response.iter_content(65536):
+    for part in response.raw.stream(65536, decode_content=False):
         content += part
         if len(content) > MAX_ANSWER:
             raise requests.ConnectionError(f"the answer is larger than {MAX_ANSWER} bytes")
-    return bytes(content)
+    return codings.decode(bytes(content), response.headers.get("Content-Encoding"), MAX_ANSWER)
 
 
 def _causes(failure: BaseException) -> list[BaseException]:
