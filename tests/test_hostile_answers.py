@@ -263,3 +263,93 @@ def test_a_refusal_whose_packed_body_is_cut_is_in_doubt_too(hostile: Project, ra
     users = entities(hostile.run(code=1))["Users"]
     assert (users["in_doubt"], users["rejected"]) == (2, 0)
     assert "breaks off" in users["error"]
+
+
+# A page where JSON was expected
+
+
+def test_an_html_page_where_json_was_expected_is_pointed_out_with_its_title(hostile: Project, raw: RawAPI) -> None:
+    """A 200 is believed without `results`; the report says once what came, and shows no control characters of it."""
+    raw.script("/users", [whole("200 OK", HTML)])
+    hostile.users(6)
+    hostile.entity(batch_size=2)
+    hostile.write()
+    finished = hostile.cli("run", hostile.file)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("an HTML page") == 1
+    assert "HTTP 200 with an HTML page ('Log in & go\\x1b[31m') where JSON was expected" in finished.stdout
+    assert len(hostile.tracked()) == 6
+
+
+def test_expect_json_makes_a_2xx_that_is_no_json_a_failure_in_doubt(hostile: Project, raw: RawAPI) -> None:
+    """The endpoint is left for the run: every other batch would meet the same page."""
+    found = play(
+        hostile,
+        raw,
+        {
+            "a page": [[whole("200 OK", HTML)]],
+            "a page without a title": [[whole("200 OK", b"\xef\xbb\xbf <html><body>no")]],
+            "text": [[whole("202 Accepted", b"OK")]],
+            "nothing": [[whole("200 OK", b"")]],
+            "NaN": [[whole("200 OK", b'{"x": NaN}')]],
+            "deep": [[whole("200 OK", b"[" * 100_000)]],
+            "JSON": [[whole("200 OK", b" null ")]],
+            "204": [[b"HTTP/1.1 204 No Content\r\n\r\n"]],
+        },
+        expect="json",
+    )
+    accepted = {"JSON": 2, "204": 2}
+    assert {case: entity["accepted"] for case, entity in found.items()} == {**dict.fromkeys(found, 0), **accepted}
+    for case, entity in found.items():
+        if case not in accepted:
+            assert entity["in_doubt"] == 2, case
+            assert "where JSON was expected (api.expect); the endpoint is left for this run" in entity["error"]
+    assert "an HTML page ('Log in" in found["a page"]["error"]
+    assert "an empty body" in found["nothing"]["error"]
+
+
+def test_a_page_is_in_doubt_in_each_attempt_and_the_json_behind_it_settles_the_batch(
+    hostile: Project, raw: RawAPI
+) -> None:
+    hostile.spec["api"] |= {"expect": "json"}
+    hostile.spec["api"]["retry"]["attempts"] = 2
+    raw.script("/users", [whole("200 OK", HTML)], [whole()])
+    hostile.users(2)
+    hostile.entity()
+    users = entities(hostile.run())["Users"]
+    assert (users["accepted"], users["calls"]) == (2, 2)
+    assert len({request.headers["idempotency-key"] for request in raw.of("/users")}) == 1
+
+
+# Lines without end
+
+
+@pytest.mark.parametrize("letter", ["A", "<", "(", "[Errno 1", " ", "HTTP/1.1 200 ", "<a object at 0x"])
+def test_a_status_line_of_65000_characters_takes_no_time(raw: RawAPI, letter: str) -> None:
+    line = (letter * 65_000)[:65_000].encode()
+    raw.script("/x", [line + b"\r\n\r\n"], [b"HTTP/1.1 200 " + line + b"\r\nContent-Length: x\r\n\r\n"])
+    began = time.process_time()
+    with calling(raw.url, timeout=5.0) as caller:
+        made = [caller.call("POST", caller.url("/x"), b"[]", "key-1") for _ in range(2)]
+    assert time.process_time() - began < 1.0
+    assert all(isinstance(one, NoAnswer) and one.sent and len(one.reason) < 300 for one in made), made
+
+
+def test_a_run_survives_lines_of_65000_characters(hostile: Project, raw: RawAPI) -> None:
+    long = b"(a" * 32_500
+    found = play(
+        hostile,
+        raw,
+        {
+            "a status line": [[long + b"\r\n\r\n"]],
+            "a reason phrase": [[b"HTTP/1.1 200 " + long + b"\r\nContent-Length: 2\r\n\r\n{}"]],
+            "a header": [[b"HTTP/1.1 503 No\r\nRetry-After: " + long + b"\r\nContent-Length: 2\r\n\r\n{}"]],
+            "a length": [[b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 65_000 + b"\r\n\r\n{}"]],
+            "a line of 70,000": [[b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"]],
+            "very many headers": [[b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000 + b"\r\n"]],
+        },
+    )
+    assert sum(entity["seconds"] for entity in found.values()) < 10
+    assert found["a reason phrase"]["accepted"] == 2
+    assert found["a header"]["failed"] == 2
+    assert [entity["in_doubt"] for entity in found.values()] == [2, 0, 0, 2, 2, 2]

@@ -43,5 +43,5 @@ def _unpacked(content: bytes, name: str, limit: int) -> bytes:
             if content and not (name != "deflate" and content.startswith(_GZIP)):
                 raise BadCoding(f"something stands behind the end of the packed body ({name})")
     except zlib.error as failure:
-        raise BadCoding(f"the body is not {name}, as its Content-Encoding says: {failure}") from failure
+        raise BadCoding(f"the body is not {name}, as its Content-Encoding says ({failure})") from None
     return bytes(made)

@@ -18,7 +18,7 @@ MAX_INTERIM = 100
 _MAX_LINE = 65536
 """Bytes of one line; http.client says so of the lines of headers, not of those behind a chunked body."""
 _SHOWN = 80
-"""Characters of the server's bytes that a message shows."""
+"""Characters of the server's bytes that a message shows whole; of more it shows few, lest it show half a secret."""
 
 
 class BadAnswer(http.client.HTTPException):
@@ -38,7 +38,7 @@ class _Reader(io.BufferedReader):
         if len(line) > _MAX_LINE:
             raise BadAnswer(f"a line of the answer is longer than {_MAX_LINE} bytes")
         if line:
-            raise BadAnswer(f"the connection ended within a line of the answer: {line[:_SHOWN].decode('latin-1')}")
+            raise BadAnswer(f"the connection ended within a line of the answer: {_shown(line.decode('latin-1'))}")
         self.ended = True
         return line
 
@@ -66,7 +66,9 @@ class Response(http.client.HTTPResponse):
         except http.client.BadStatusLine as failure:
             if isinstance(failure, http.client.RemoteDisconnected):
                 raise
-            raise BadAnswer(f"the answer does not begin with a status line of HTTP/1: {failure!s:.80}") from None
+            raise BadAnswer(f"the answer does not begin with a status line of HTTP/1: {_shown(str(failure))}") from None
+        if not found[0].startswith(("HTTP/1.", "HTTP/0.9")):
+            raise BadAnswer(f"the answer is of another version than HTTP/1: {_shown(found[0])}")
         if 100 <= found[1] < 200:
             self._interim += 1
             if self._interim > MAX_INTERIM:
@@ -93,10 +95,8 @@ class Response(http.client.HTTPResponse):
             raise BadAnswer(f"the connection ended within the headers of an answer (HTTP {self.status})")
         try:
             assert_header_parsing(self.headers)
-        except HeaderParsingError as failure:
-            raise BadAnswer(
-                f"the headers of the answer (HTTP {self.status}) cannot be read: {failure!s:.200}"
-            ) from None
+        except HeaderParsingError:
+            raise BadAnswer(f"the headers of the answer (HTTP {self.status}) are not all `name: value`") from None
 
     def _check_length(self) -> None:
         """How the end of the body is told, RFC 9112 section 6.3."""
@@ -105,7 +105,7 @@ class Response(http.client.HTTPResponse):
         coding = (self.headers.get("Transfer-Encoding") or "identity").strip().lower()
         lines = self.headers.get_all("Content-Length") or []
         if coding not in ("chunked", "identity") or len(self.headers.get_all("Transfer-Encoding") or []) > 1:
-            raise BadAnswer(f"Transfer-Encoding {coding[:_SHOWN]!r} is not supported")
+            raise BadAnswer(f"Transfer-Encoding {_shown(coding)!r} is not supported")
         if coding == "chunked":
             # Both are a sign of a confused server or proxy: the chunks count, and the connection is not used again.
             self.will_close = self.will_close or bool(lines)
@@ -113,7 +113,7 @@ class Response(http.client.HTTPResponse):
             lengths = {text.strip() for line in lines for text in line.split(",")}
             text = lengths.pop()
             if lengths or not (text.isascii() and text.isdecimal() and len(text) < 19):
-                raise BadAnswer(f"Content-Length {', '.join(lines)[:_SHOWN]!r} is not one whole number")
+                raise BadAnswer(f"Content-Length {_shown(', '.join(lines))!r} is not one whole number")
             self.length = int(text)
             self.will_close = self._check_close()  # type: ignore[attr-defined]  # typeshed leaves it out
 
@@ -122,6 +122,10 @@ class Response(http.client.HTTPResponse):
         if self.fp is not None:
             self.surplus = waiting(self._socket, self.fp)
         super()._close_conn()  # type: ignore[misc]  # typeshed leaves it out
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 4]}..."
 
 
 def waiting(sock: socket.socket, reader: io.BufferedReader) -> bytes:

@@ -19,6 +19,10 @@ from engine.model import Api
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are read; a larger one counts as broken off."""
+_LONGEST_REASON = 2000
+_OBJECT_NAME = re.compile(r"^<?[\w.]+(\([^)]*\)| object at 0x[0-9a-f]+>)?: (?=Failed|\[)")
+"""What urllib3 puts before the cause: `<urllib3.connection.HTTPConnection object at 0x7f>: [Errno 111] ...`."""
+_NOISE = re.compile(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|<[\w.]+ object at 0x[0-9a-f]+>:? ?")
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 
 
@@ -204,9 +208,12 @@ def _reason(causes: list[BaseException]) -> str:
     refused = next((error for error in causes if isinstance(error, auth.TokenRefused)), None)
     if refused:
         return str(refused)
-    text = str(causes[-1]) or type(causes[-1]).__name__
-    text = re.sub(r"^<?[\w.]+\(?[^)]*\)?( at 0x[0-9a-f]+>)?: (?=Failed|\[)", "", text)
-    text = re.sub(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|<[^>]*object at 0x[^>]*>:? ?", "", text).strip()
+    if isinstance(causes[-1], http.client.IncompleteRead):
+        return "the body of the answer breaks off, or its chunks are not framed as chunks"
+    # Cut before anything looks at it: a server may put 65,000 characters into its status line.
+    text = (str(causes[-1]) or type(causes[-1]).__name__)[:_LONGEST_REASON]
+    text = _OBJECT_NAME.sub("", text)
+    text = _NOISE.sub("", text).strip()
     named = next((type(error).__name__ for error in causes if "SSL" in type(error).__name__), None)
     if named:
         return f"TLS failure: {text}"

@@ -129,6 +129,7 @@ def _api(data: dict[str, Any], root: Path) -> Api:
         cert=root / data["cert"] if data["cert"] else None,
         cert_key=root / data["cert_key"] if data["cert_key"] else None,
         gzip=data["gzip"],
+        expect=data["expect"],
     )
 
 
