@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 
+import requests
+
 ACCEPTED = "gzip, deflate"
 """What an answer may be packed with."""
 _GZIP = b"\x1f\x8b"
@@ -13,6 +15,19 @@ _AUTO = 32 + zlib.MAX_WBITS
 
 class BadCoding(ValueError):
     """The bytes are not one whole packed body, or unpack to more than the bound."""
+
+
+def read(response: requests.Response, limit: int) -> bytes:
+    """The whole body of an answer, unpacked here: urllib3 takes a packed body that breaks off for a whole one.
+
+    Raises `BadCoding`, and what urllib3 raises.
+    """
+    content = bytearray()
+    for part in response.raw.stream(65536, decode_content=False):
+        content += part
+        if len(content) > limit:
+            raise BadCoding(f"the answer is larger than {limit} bytes")
+    return decode(bytes(content), response.headers.get("Content-Encoding"), limit)
 
 
 def decode(content: bytes, coding: str | None, limit: int) -> bytes:

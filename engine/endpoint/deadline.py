@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,7 +19,8 @@ from engine.endpoint import framing
 class Call:
     """What is known of the call a thread is making: its socket, whether its request has left, whether time is up."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.ends = time.monotonic() + seconds
         self.requesting = False
         self.sent = False
         self.expired = False
@@ -50,7 +52,7 @@ _current = threading.local()
 @contextmanager
 def call(seconds: float) -> Iterator[Call]:
     """Watch over the calls this thread makes inside: after `seconds` the connection is broken off."""
-    watched = Call()
+    watched = Call(seconds)
     _current.call = watched
     timer = threading.Timer(seconds, watched.expire)
     timer.daemon = True
@@ -60,6 +62,12 @@ def call(seconds: float) -> Iterator[Call]:
     finally:
         timer.cancel()
         _current.call = None
+
+
+def remaining(otherwise: float) -> float:
+    """Seconds left of the call that this thread is making; `otherwise` where it makes none."""
+    watched: Call | None = getattr(_current, "call", None)
+    return max(0.0, watched.ends - time.monotonic()) if watched else otherwise
 
 
 def not_sent_yet() -> None:

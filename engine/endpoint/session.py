@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import http.client
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,15 +13,11 @@ import requests
 import urllib3
 
 from engine import __version__, failpoint
-from engine.endpoint import auth, codings, deadline, framing
+from engine.endpoint import auth, codings, deadline, framing, reasons
 from engine.model import Api
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are read; a larger one counts as broken off."""
-_LONGEST_REASON = 2000
-_OBJECT_NAME = re.compile(r"^<?[\w.]+(\([^)]*\)| object at 0x[0-9a-f]+>)?: (?=Failed|\[)")
-"""What urllib3 puts before the cause: `<urllib3.connection.HTTPConnection object at 0x7f>: [Errno 111] ...`."""
-_NOISE = re.compile(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|<[\w.]+ object at 0x[0-9a-f]+>:? ?")
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 
 
@@ -110,7 +105,7 @@ class Caller:
                 ) as response:
                     failpoint.reached("answer began")
                     status = response.status_code
-                    content = _read(response)
+                    content = codings.read(response, MAX_ANSWER)
                     # A shut socket reads as the end of an answer without a length.
                     if watched.expired:
                         raise requests.Timeout
@@ -136,9 +131,9 @@ class Caller:
             self._session().close()
 
     def _no_answer(self, failure: Exception, watched: deadline.Call, seconds: float, status: int | None) -> NoAnswer:
-        causes = _causes(failure)
-        reason = _reason(causes)
-        if watched.expired or isinstance(failure, _TIMEOUTS):
+        causes = reasons.causes(failure)
+        reason = str(failure) if isinstance(failure, auth.TokenRefused) else reasons.plain(causes)
+        if (watched.expired or isinstance(failure, _TIMEOUTS)) and not isinstance(failure, auth.TokenRefused):
             reason = f"no whole answer within {self._api.timeout:g} s"
         sent = watched.sent and not isinstance(failure, auth.TokenRefused)
         refused = not sent and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
@@ -177,46 +172,3 @@ class Caller:
         adapter = deadline.WatchedAdapter(max_retries=0)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
-
-
-def _read(response: requests.Response) -> bytes:
-    """The whole body, unpacked here: urllib3 takes a packed body that breaks off for a whole one."""
-    content = bytearray()
-    for part in response.raw.stream(65536, decode_content=False):
-        content += part
-        if len(content) > MAX_ANSWER:
-            raise requests.ConnectionError(f"the answer is larger than {MAX_ANSWER} bytes")
-    return codings.decode(bytes(content), response.headers.get("Content-Encoding"), MAX_ANSWER)
-
-
-def _causes(failure: BaseException) -> list[BaseException]:
-    """The failure and what caused it, the innermost last."""
-    seen: list[BaseException] = []
-    current: BaseException | None = failure
-    while current is not None and current not in seen:
-        seen.append(current)
-        inner = getattr(current, "reason", None)
-        arguments = [argument for argument in current.args if isinstance(argument, BaseException)]
-        current = (
-            inner if isinstance(inner, BaseException) else arguments[-1] if arguments else current.__cause__ or None
-        )
-    return seen
-
-
-def _reason(causes: list[BaseException]) -> str:
-    """The innermost cause in plain words, without the names of Python objects."""
-    refused = next((error for error in causes if isinstance(error, auth.TokenRefused)), None)
-    if refused:
-        return str(refused)
-    if isinstance(causes[-1], http.client.IncompleteRead):
-        return "the body of the answer breaks off, or its chunks are not framed as chunks"
-    # Cut before anything looks at it: a server may put 65,000 characters into its status line.
-    text = (str(causes[-1]) or type(causes[-1]).__name__)[:_LONGEST_REASON]
-    text = _OBJECT_NAME.sub("", text)
-    text = _NOISE.sub("", text).strip()
-    named = next((type(error).__name__ for error in causes if "SSL" in type(error).__name__), None)
-    if named:
-        return f"TLS failure: {text}"
-    if any("NameResolution" in type(error).__name__ for error in causes):
-        return f"DNS failure: {text}"
-    return text
