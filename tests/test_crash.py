@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from engine.cli.main import main
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, slow
 from tests.project import Project, check_sums
 
@@ -297,3 +298,28 @@ def test_a_run_that_was_stopped_past_the_expiry_of_its_lease_does_nothing_more(p
     assert first.returncode == 4, output
     assert store.stored == Counter(range(1, 7))
     check_sums(report)
+
+
+@pytest.mark.parametrize("value", ["x", "settle", "settle:", "settle:x", "0", "-1", "settle:0", "1.5"])
+def test_a_failpoint_that_is_none_is_told_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    monkeypatch.setenv("SYNCLEDGER_FAILPOINT", value)
+    monkeypatch.setattr("sys.argv", ["syncledger", "--help"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"SYNCLEDGER_FAILPOINT is {value!r}; write a number from 1" in said.err
+
+
+def test_a_run_with_a_bad_failpoint_leaves_with_2(project: Project, api: FaultAPI) -> None:
+    """The module that reads the variable is imported by every command."""
+    project.users(1)
+    project.entity()
+    finished = project.cli("run", project.write(), env={"SYNCLEDGER_FAILPOINT": "settle"})
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert "SYNCLEDGER_FAILPOINT is 'settle'" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert api.requests == []

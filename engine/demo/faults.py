@@ -17,8 +17,8 @@ import orjson
 from jsonschema import Draft202012Validator
 
 from engine.errors import Problem, SpecError
-from engine.spec.build import seconds
 from engine.spec.check import did_you_mean
+from engine.spec.durations import seconds
 from engine.spec.reader import Document, read
 
 ANY = "*"

@@ -26,6 +26,8 @@ Report = Callable[[Attempt], None]
 _CLOSING = frozenset({401, 403, 404, 405, 407})
 """Every other batch of the endpoint would meet the same answer."""
 _CONFLICT = 409
+MAX_PARK = 24 * 3600.0
+"""Seconds for which an endpoint is parked at most, whatever Retry-After asks for: a wrong date must not stop a pipeline for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +191,10 @@ class Delivery:
         kind: Literal["in_doubt", "failed"] = "in_doubt" if status in self.api.in_doubt_statuses else "failed"
         wait = retry_after(answer, self.run)
         if wait is not None and wait > max_wait:
-            return Reply(
-                kind,
-                f"{reason}; it asks to wait {min(wait, 1e9):.0f} s, longer than max_wait",
-                again=False,
-                closes=True,
-                park=wait,
-            )
+            asked = f"{reason}; it asks to wait {min(wait, 1e12):.0f} s, longer than max_wait"
+            if wait > MAX_PARK:
+                asked += f"; it is left alone for {MAX_PARK / 3600:.0f} h, the longest there is"
+            return Reply(kind, asked, again=False, closes=True, park=min(wait, MAX_PARK))
         return Reply(kind, reason, again=kind == "failed" or self._repeatable, wait=wait)
 
 
