@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import threading
@@ -10,13 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.cli.main import main
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, slow
-from tests.project import Project, check_sums
+from tests.project import ROOT, Project, check_sums
 
 RECORDS, BATCH = 3, 2
 LAST_STEP = 200
@@ -323,3 +325,49 @@ def test_a_run_with_a_bad_failpoint_leaves_with_2(project: Project, api: FaultAP
     assert "SYNCLEDGER_FAILPOINT is 'settle'" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert api.requests == []
+
+
+BUG = """
+import sys
+if 'run' in sys.orig_argv:
+    from engine.endpoint import verdict
+    read = verdict.read
+    def broken(results, ids, *more):
+        if '3' in ids:
+            raise RuntimeError('a bug')
+        return read(results, ids, *more)
+    verdict.read = broken
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 3], ids=["one at a time", "three in flight"])
+def test_after_a_bug_the_run_is_over_and_what_was_on_the_wire_is_in_doubt(
+    project: Project, api: FaultAPI, tmp_path: Path, workers: int
+) -> None:
+    """Exit 70: the other batches on the wire are settled, the run's row says error, nothing stays `in_flight`."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(BUG)
+    project.users(8)
+    project.entity(batch_size=2)
+    project.spec["api"]["in_flight"] = workers
+    api.script("/users", slow(0.1))
+    path = {"PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
+    finished = project.cli("run", project.write(), env=path)
+    assert finished.returncode == 70, finished.stderr
+    states = dict(project.ledger("SELECT RecordIds, State FROM TB_R_SYNC_BATCH"))
+    assert states['["3","4"]'] == "in_doubt"
+    assert set(states.values()) == {"settled", "in_doubt"}
+    ((status, ended, summary),) = project.ledger("SELECT Status, EndedOn, Summary FROM TB_R_SYNC_RUN")
+    assert (status, ended is not None) == ("error", True)
+    assert json.loads(summary)["error"] == "a bug: RuntimeError"
+    assert project.ledger("SELECT Reason FROM TB_R_SYNC_BATCH WHERE State = 'in_doubt'") == [
+        ("may have been processed; the run ended by a bug (RuntimeError)",)
+    ]
+    tracked = project.tracked()
+    report = project.run()
+    assert report["entities"][0]["settled"] == 2
+    assert sorted(project.tracked()) == [str(id_) for id_ in range(1, 9)]
+    of_three = [request for request in api.of("/users") if b'"Id":3' in request.body]
+    assert len({request.headers["idempotency-key"] for request in of_three}) == 1
+    assert len(of_three) == 2
+    assert len(tracked) == 2 * (len(states) - 1)
