@@ -14,7 +14,11 @@ _AUTO = 32 + zlib.MAX_WBITS
 
 
 class BadCoding(ValueError):
-    """The bytes are not one whole packed body, or unpack to more than the bound."""
+    """The bytes are not one whole packed body within the bound."""
+
+
+class TooLarge(BadCoding):
+    """The body is larger than the bound, as it came or unpacked."""
 
 
 def read(response: requests.Response, limit: int) -> bytes:
@@ -26,7 +30,7 @@ def read(response: requests.Response, limit: int) -> bytes:
     for part in response.raw.stream(65536, decode_content=False):
         content += part
         if len(content) > limit:
-            raise BadCoding(f"the answer is larger than {limit} bytes")
+            raise TooLarge(f"the answer is larger than {limit} bytes")
     return decode(bytes(content), response.headers.get("Content-Encoding"), limit)
 
 
@@ -50,7 +54,7 @@ def _unpacked(content: bytes, name: str, limit: int) -> bytes:
             unpacker = zlib.decompressobj(-zlib.MAX_WBITS if bare else _AUTO)
             made += unpacker.decompress(content, limit - len(made) + 1)
             if len(made) > limit:
-                raise BadCoding(f"the body is larger than {limit} bytes when it is unpacked ({name})")
+                raise TooLarge(f"the body is larger than {limit} bytes when it is unpacked ({name})")
             if not unpacker.eof:
                 raise BadCoding(f"the packed body ({name}) breaks off in the middle")
             content = unpacker.unused_data
