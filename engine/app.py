@@ -6,14 +6,23 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from types import FrameType
 from typing import Any
 
 from engine import compose, preflight
 from engine.context import RunContext
-from engine.errors import ConnectionFailed, LeaseHeld, LedgerError, NotConfirmed, Problem, SourceError, SpecError
+from engine.errors import (
+    ConnectionFailed,
+    LeaseHeld,
+    LedgerError,
+    NotConfirmed,
+    Problem,
+    SourceError,
+    SpecError,
+    SyncLedgerError,
+)
 from engine.ledger.ledger import Ledger
 from engine.model import Entity, Pipeline
 from engine.observe.observer import Observer
@@ -110,7 +119,7 @@ def run_pipeline(
         with compose.connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
             run.last_success = ledger.last_success()
             ledger.started()
-            with compose.tools(loaded, opened, ledger, run, observer) as tools:
+            with _bugs_recorded(ledger, report), compose.tools(loaded, opened, ledger, run, observer) as tools:
                 if _may_begin(entities, tools, allowed, limit, report, emptied=emptied):
                     tools.observer.run_started(run.id)
                     report.entities = sync(entities, tools, limit, crew)
@@ -165,6 +174,21 @@ def _held_ledger(opened: compose.Connections, run: RunContext, secrets: Secrets)
             ledger.release()
         finally:
             ledger.db.close()
+
+
+@contextmanager
+def _bugs_recorded(ledger: Ledger, report: RunReport) -> Iterator[None]:
+    """After a bug the run's row says so, and what it had on the wire is in doubt, as after a crash. The bug goes on."""
+    try:
+        yield
+    except SyncLedgerError:
+        raise
+    except Exception as bug:
+        report.error = f"a bug: {type(bug).__name__}"
+        with suppress(SyncLedgerError):
+            ledger.abandon(f"may have been processed; the run ended by a bug ({type(bug).__name__})")
+            ledger.ended("error", report.as_json())
+        raise
 
 
 def _status(entities: list[EntityReport], run: RunContext, *, strict: bool) -> str:

@@ -92,9 +92,15 @@ def cluster(spec: Path, address: str) -> Iterator[Cluster]:
         raise ConnectionFailed(f"Dask is not here ({failure}): pip install 'syncledger[cluster]'") from failure
     try:
         client = distributed.Client(address, timeout="10s", set_as_default=False)
-    except (OSError, ValueError) as failure:
-        raise ConnectionFailed(f"there is no Dask scheduler at {address}: {failure}") from failure
-    threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+        threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+    except Exception as failure:
+        # Each transport of Dask raises what it likes: TypeError for tls:// without certificates, for one.
+        hint = (
+            "; tls:// needs certificates here (Dask's distributed.comm.tls) and a scheduler that speaks TLS"
+            if address.startswith("tls:")
+            else ""
+        )
+        raise ConnectionFailed(f"there is no Dask scheduler at {address}: {failure}{hint}") from failure
     crew = Cluster(str(spec.resolve()), digest(spec), client, max(1, threads))
     try:
         yield crew

@@ -13,6 +13,17 @@ from collections.abc import Callable
 VARIABLE = "SYNCLEDGER_FAILPOINT"
 
 
+def invalid() -> str | None:
+    """What is wrong with the variable; None where nothing is."""
+    wanted = os.environ.get(VARIABLE, "")
+    number = wanted.rpartition(":")[2]
+    if not wanted or (number.isdecimal() and int(number) > 0):
+        return None
+    return (
+        f"{VARIABLE} is {wanted!r:.100}; write a number from 1, or a step and a number such as 'settle:2', or unset it"
+    )
+
+
 def _nothing(_step: str) -> None:
     """What every step costs outside of tests."""
 
@@ -31,4 +42,6 @@ def _killer(wanted: str) -> Callable[[str], None]:
     return reached
 
 
-reached: Callable[[str], None] = _killer(os.environ[VARIABLE]) if VARIABLE in os.environ else _nothing
+reached: Callable[[str], None] = (
+    _killer(os.environ[VARIABLE]) if os.environ.get(VARIABLE) and not invalid() else _nothing
+)

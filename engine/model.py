@@ -175,6 +175,8 @@ class Api:
     pause: float = 0.0
     """Seconds at least from the start of one call to that of the next."""
     breaker: Breaker | None = None
+    expect: Literal["json"] | None = None
+    """What the body of a 2xx must be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,13 +162,13 @@ def _settle_next(window: Window, settlement: Settlement) -> bool:
 
 
 def _finish(window: Window, settle: Callable[[Outcome], None]) -> None:
-    """Wait for what is on the wire and settle it, whatever stopped the reading; one failing write spares the others."""
-    failure: LedgerError | None = None
+    """Wait for what is on the wire and settle it, whatever stopped the reading; one that fails, by a bug too, spares the others."""
+    failure: Exception | None = None
     while window.busy:
         try:
             for outcome in window.drain():
                 settle(outcome)
-        except LedgerError as failed:
+        except Exception as failed:  # noqa: BLE001 - raised below, when the others are settled
             failure = failure or failed
     if failure:
         raise failure

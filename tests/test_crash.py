@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import threading
@@ -10,12 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.cli.main import main
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, slow
-from tests.project import Project, check_sums
+from tests.project import ROOT, Project, check_sums
 
 RECORDS, BATCH = 3, 2
 LAST_STEP = 200
@@ -297,3 +300,74 @@ def test_a_run_that_was_stopped_past_the_expiry_of_its_lease_does_nothing_more(p
     assert first.returncode == 4, output
     assert store.stored == Counter(range(1, 7))
     check_sums(report)
+
+
+@pytest.mark.parametrize("value", ["x", "settle", "settle:", "settle:x", "0", "-1", "settle:0", "1.5"])
+def test_a_failpoint_that_is_none_is_told_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    monkeypatch.setenv("SYNCLEDGER_FAILPOINT", value)
+    monkeypatch.setattr("sys.argv", ["syncledger", "--help"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"SYNCLEDGER_FAILPOINT is {value!r}; write a number from 1" in said.err
+
+
+def test_a_run_with_a_bad_failpoint_leaves_with_2(project: Project, api: FaultAPI) -> None:
+    """The module that reads the variable is imported by every command."""
+    project.users(1)
+    project.entity()
+    finished = project.cli("run", project.write(), env={"SYNCLEDGER_FAILPOINT": "settle"})
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert "SYNCLEDGER_FAILPOINT is 'settle'" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert api.requests == []
+
+
+BUG = """
+import sys
+if 'run' in sys.orig_argv:
+    from engine.endpoint import verdict
+    read = verdict.read
+    def broken(results, ids, *more):
+        if '3' in ids:
+            raise RuntimeError('a bug')
+        return read(results, ids, *more)
+    verdict.read = broken
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 3], ids=["one at a time", "three in flight"])
+def test_after_a_bug_the_run_is_over_and_what_was_on_the_wire_is_in_doubt(
+    project: Project, api: FaultAPI, tmp_path: Path, workers: int
+) -> None:
+    """Exit 70: the other batches on the wire are settled, the run's row says error, nothing stays `in_flight`."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(BUG)
+    project.users(8)
+    project.entity(batch_size=2)
+    project.spec["api"]["in_flight"] = workers
+    api.script("/users", slow(0.1))
+    path = {"PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{ROOT}", "TMPDIR": str(tmp_path)}
+    finished = project.cli("run", project.write(), env=path)
+    assert finished.returncode == 70, finished.stderr
+    states = dict(project.ledger("SELECT RecordIds, State FROM TB_R_SYNC_BATCH"))
+    assert states['["3","4"]'] == "in_doubt"
+    assert set(states.values()) == {"settled", "in_doubt"}
+    ((status, ended, summary),) = project.ledger("SELECT Status, EndedOn, Summary FROM TB_R_SYNC_RUN")
+    assert (status, ended is not None) == ("error", True)
+    assert json.loads(summary)["error"] == "a bug: RuntimeError"
+    assert project.ledger("SELECT Reason FROM TB_R_SYNC_BATCH WHERE State = 'in_doubt'") == [
+        ("may have been processed; the run ended by a bug (RuntimeError)",)
+    ]
+    tracked = project.tracked()
+    report = project.run()
+    assert report["entities"][0]["settled"] == 2
+    assert sorted(project.tracked()) == [str(id_) for id_ in range(1, 9)]
+    of_three = [request for request in api.of("/users") if b'"Id":3' in request.body]
+    assert len({request.headers["idempotency-key"] for request in of_three}) == 1
+    assert len(of_three) == 2
+    assert len(tracked) == 2 * (len(states) - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -130,16 +131,20 @@ def test_a_retry_after_of_just_max_wait_is_waited_for_and_parks_nothing(project:
 
 
 @pytest.mark.parametrize("ledger", ["sqlite", "postgresql", "mysql"])
-def test_an_absurd_retry_after_parks_for_a_year_at_most(
+def test_an_absurd_retry_after_parks_for_a_day_at_most_and_the_reason_says_so(
     project: Project, api: FaultAPI, database: Callable[[str], str], ledger: str
 ) -> None:
     project.spec["connections"]["log"] = database(ledger)
     project.users(2)
     project.entity()
-    api.script("/users", answer(429, b"", Retry_After="9" * 40))
-    project.run(code=1)
+    api.script("/users", answer(429, b"", Retry_After="Fri, 01 Jan 2100 00:00:00 GMT"))
+    report = project.run(code=1)
     (shown,) = parked(project)
-    assert 365 * 86400 < from_now(shown["until"]) < 367 * 86400
+    assert 86_000 < from_now(shown["until"]) <= 86_400
+    (users,) = report["entities"]
+    asked = re.search(r"it asks to wait (\d+) s, longer than max_wait; it is left alone for 24 h", users["error"])
+    assert asked
+    assert int(asked[1]) > 10**9
 
 
 def test_a_parked_endpoint_that_asks_again_is_parked_anew(project: Project, api: FaultAPI) -> None:

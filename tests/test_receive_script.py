@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -142,6 +143,14 @@ SCRIPT = """\
 /verdicts: [{ status: 207, verdicts: { rejected: [1], busy: [2], left_out: [3], wrong: [99] } }]
 /verdicts-lost: [{ verdicts: { rejected: [1] }, cut: before }, { verdicts: { rejected: [] } }]
 /all-accepted: [{ verdicts: {} }]
+/raw: [{ raw: "HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{\\xff" }, { raw: "nonsense\\n", close: true }]
+/raw-parts: [{ raw: ["HTTP/1.1 102 Processing\\r\\n\\r\\n", { pause: 300ms }, "HTTP/1.1 204 No Content\\r\\n\\r\\n"], close: true }]
+/interim: [{ interim: [102, 103, 199], delay: 200ms, close: true }]
+/cut-status: [{ cut: status }]
+/cut-headers: [{ cut: headers, store: false }]
+/cut-chunk: [{ cut: chunk }]
+/gzip: [{ gzip: whole, close: true, body: "aaaa" }, { gzip: cut, close: true }, { gzip: trailing, close: true }]
+/length: [{ headers: { Content-Length: "-5" } }, { headers: { content-length: "abc" } }]
 """
 """Each path belongs to one test, so that one receiver does for all of them."""
 
@@ -298,6 +307,90 @@ def test_empty_verdicts_accept_every_record_by_name(scripted: Receiver) -> None:
     assert [item["Id"] for item in scripted.post(1, 2, path="/all-accepted").json()["items"]] == ["1", "2"]
 
 
+def _bytes(receiver: Receiver, path: str, *requests: bytes) -> bytes:
+    """All that comes back over one connection until the server ends it."""
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=10) as client:
+        for request in requests or (b'Content-Length: 11\r\n\r\n[{"Id": 1}]',):
+            client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n".encode() + request)
+        found = b""
+        while part := client.recv(65536):
+            found += part
+    return found
+
+
+def test_raw_is_exactly_what_is_sent_and_the_connection_goes_on_unless_it_is_closed(scripted: Receiver) -> None:
+    request = b'Content-Length: 11\r\n\r\n[{"Id": 1}]'
+    found = _bytes(scripted, "/raw", request, request)
+    assert found == b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{\xffnonsense\n"
+    began = time.monotonic()
+    parts = _bytes(scripted, "/raw-parts")
+    assert parts == b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+    assert time.monotonic() - began >= 0.3
+    assert scripted.tally("/raw")["records"] == 2
+
+
+def test_interim_statuses_come_before_the_answer(scripted: Receiver) -> None:
+    found = _bytes(scripted, "/interim")
+    before, _, after = found.partition(b"HTTP/1.1 200 OK\r\n")
+    assert before == b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 199 Interim\r\n\r\n"
+    assert after.endswith(b'{"stored":1}')
+
+
+@pytest.mark.parametrize(
+    ("path", "end"),
+    [("/cut-status", b"HTTP/1.1 200"), ("/cut-headers", b"\r\nContent-Le"), ("/cut-chunk", b'\r\n\r\n10\r\n{"sto')],
+)
+def test_an_answer_is_cut_where_the_script_says(scripted: Receiver, path: str, end: bytes) -> None:
+    found = _bytes(scripted, path)
+    assert found.startswith(b"HTTP/1.1 200")
+    assert found.endswith(end)
+    assert scripted.tally(path)["records"] == (0 if path == "/cut-headers" else 1)
+
+
+def test_packed_answers_are_whole_cut_or_followed_by_something(scripted: Receiver) -> None:
+    whole, cut, trailing = (_bytes(scripted, "/gzip").partition(b"\r\n\r\n") for _ in range(3))
+    assert b"Content-Encoding: gzip" in whole[0]
+    assert gzip.decompress(whole[2]) == b"aaaa"
+    with pytest.raises(EOFError):
+        gzip.decompress(cut[2])
+    assert trailing[2].endswith(b"garbage")
+
+
+def test_a_length_among_the_headers_is_sent_as_it_is(scripted: Receiver) -> None:
+    for text in (b"Content-Length: -5\r\n", b"content-length: abc\r\n"):
+        found = _bytes(scripted, "/length")
+        assert text in found
+        assert found.lower().count(b"content-length") == 1
+
+
+BOMB = gzip.compress(b"\0" * 10_000_000) * 30
+"""Several gzip bodies in a row are one (RFC 1952 section 2.2): 300 MB from 300 kB."""
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "reason"),
+    [
+        (b"Content-Length: -5\r\n\r\n", 400, b"'-5' is not a whole number"),
+        (b"Content-Length: abc\r\n\r\n", 400, b"'abc' is not a whole number"),
+        (b"Content-Length: 1e3\r\n\r\n", 400, b"not a whole number"),
+        (b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 413, b"larger than"),
+        (b"Content-Length: 999999999999\r\n\r\n", 413, b"larger than"),
+        (b"Transfer-Encoding: chunked\r\n\r\n1\r\n[\r\n0\r\n\r\n", 411, b"Content-Length"),
+        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB) + BOMB, 413, b"when it is unpacked"),
+        (b"Content-Encoding: gzip\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]", 400, b"not gzip"),
+        (b"Connection: close\r\nContent-Length: 2\r\n\r\n[}", 400, b"not JSON"),
+    ],
+    ids=["below zero", "letters", "exponent", "5000 digits", "huge", "chunks", "bomb", "no gzip", "no JSON"],
+)
+def test_a_request_that_is_absurd_is_answered_at_once_and_closed(
+    scripted: Receiver, request_: bytes, status: int, reason: bytes
+) -> None:
+    found = _bytes(scripted, "/absurd", request_)
+    assert found.startswith(f"HTTP/1.1 {status} ".encode())
+    assert reason in found
+    assert scripted.tally("/absurd")["calls"] == 0
+
+
 def test_without_a_script_every_call_is_accepted_and_another_field_may_name_the_records(receive: Receive) -> None:
     receiver = receive(None, "--id", "Code")
     for body in ({"items": [{"Code": "a"}]}, [{"Code": "b"}]):
@@ -380,6 +473,8 @@ def test_everything_that_is_wrong_with_a_script_is_said_at_once_with_its_place(t
         ("", "1:1", ""),
         ("/users:\n  - { status: 503\n", "", ""),
         ("/users:\n  - {}\n/users:\n  - {}\n", "3:1", "/users"),
+        ("/users:\n  - raw: [a, { pause: 99999999999999h }]\n", "2:", "the longest duration is 366 days"),
+        ('/users:\n  - raw: "\\u0100"\n', "2:", ""),
     ],
 )
 def test_a_script_that_is_wrong_ends_it_with_2_and_the_place(
@@ -439,6 +534,15 @@ PASSING = {
     "{ cut: body }": 3,
     "{ delay: 1500ms }": 3,
     "{ drip: 50ms }": 3,
+    "{ cut: status }": 3,
+    "{ cut: headers }": 3,
+    "{ cut: chunk }": 3,
+    "{ gzip: cut }": 3,
+    "{ gzip: trailing }": 3,
+    '{ headers: { Content-Length: "abc" } }': 3,
+    "{ interim: [101] }": 3,
+    '{ raw: "HTTP/1.1 102 Processing\\r\\n\\r\\n", close: true }': 3,
+    "{ interim: [102, 103], delay: 50ms, times: 2 }": 2,
 }
 """First steps that the second attempt, or the third, gets over, and the calls that a run of two batches makes."""
 

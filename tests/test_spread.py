@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
+from engine import crew
 from engine.context import RunContext
 from engine.db.connect import open_source
+from engine.errors import ConnectionFailed
 from engine.model import Entity
 from engine.spec.load import load
 from engine.stages import source
@@ -221,12 +223,24 @@ def test_a_dask_cluster_delivers_and_a_killed_worker_loses_and_doubles_nothing(
     assert stored(api) == Counter(range(1, 161))
 
 
-def test_a_cluster_that_is_not_there_is_named(project: Project) -> None:
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "tls://127.0.0.1:9", "foo://127.0.0.1:9", "nonsense"])
+def test_a_cluster_that_is_not_there_is_named(project: Project, address: str) -> None:
+    if importlib.util.find_spec("distributed") is None:
+        pytest.skip("needs syncledger[cluster]")
+    with pytest.raises(ConnectionFailed) as failed, crew.cluster(project.write(), address):
+        pass
+    assert f"there is no Dask scheduler at {address}: " in str(failed.value)
+    assert ("needs certificates here" in str(failed.value)) is address.startswith("tls:")
+
+
+def test_tls_without_certificates_leaves_with_4_and_says_what_is_missing(project: Project, api: FaultAPI) -> None:
     if importlib.util.find_spec("distributed") is None:
         absent("syncledger[cluster]")
     project.users(1)
     project.entity()
-    project.write()
-    done = project.cli("run", project.file, "--cluster", "tcp://127.0.0.1:9")
-    assert done.returncode == 4
-    assert "tcp://127.0.0.1:9" in done.stderr
+    done = project.cli("run", project.write(), "--cluster", "tls://127.0.0.1:9")
+    assert done.returncode == 4, done.stderr
+    assert "there is no Dask scheduler at tls://127.0.0.1:9" in done.stderr
+    assert "tls:// needs certificates here" in done.stderr
+    assert "bug" not in done.stderr
+    assert api.requests == []

@@ -14,6 +14,8 @@ from click.testing import CliRunner
 
 from engine.cli.main import COMMANDS, cli
 from engine.errors import Problem
+from engine.spec import durations
+from engine.spec.check import schema
 from engine.spec.load import examine
 from tests.project import ROOT, Inside, Project
 
@@ -843,3 +845,55 @@ def test_specs_that_share_a_ledger_and_names_are_told(tmp_path: Path) -> None:
     assert "share a ledger" in shown.stdout
     second.write_text(first.read_text(encoding="utf-8"), encoding="utf-8")
     assert project.cli("validate", first, second).returncode == 2
+
+
+TOO_LONG = {
+    "api.timeout": "99999999999999h",
+    "api.retry.wait": "8785h",
+    "api.retry.max_wait": "9" * 400 + "ms",
+    "api.idempotency_max_age": "8784.1h",
+    "api.breaker.for": "527041m",
+    "lease.expires": "31622401s",
+    "schedule.every": "31622400001ms",
+    "defaults.reject_delay": "10000h",
+    "entities.0.reject_delay": "10000h",
+    "entities.0.changed_since.overlap": "10000h",
+    "entities.0.changed_since.full_check_every": "10000h",
+}
+
+
+def test_every_duration_has_a_longest_one_and_a_longer_is_told_where_it_stands(made: Project) -> None:
+    """A wait that the system cannot wait for, or that ends after the last date, would end a thread with OverflowError."""
+    spec = made.spec
+    made.entity(changed_since={"column": "Changed"})
+    spec["api"]["breaker"] = {"after": 3}
+    for path, text in TOO_LONG.items():
+        *steps, last = path.split(".")
+        holder: Any = spec
+        for step in steps:
+            holder = holder[int(step)] if step.isdecimal() else holder.setdefault(step, {})
+        holder[last] = text
+    found = look(made, yaml.safe_dump(spec))
+    longest = [problem for problem in found if "the longest duration is 366 days (8784h)" in problem.message]
+    assert len(longest) == len(TOO_LONG), [str(problem) for problem in found]
+    assert sorted(problem.message.split("'")[1] for problem in longest) == sorted(
+        path.split(".")[-1] for path in TOO_LONG
+    )
+    assert all(len(problem.message) < 200 for problem in longest)
+    of_schema = json.dumps(schema()).count(json.dumps(durations.PATTERN))
+    # An entity's are there once more, under `defaults`, unless it refers to them.
+    assert of_schema <= len(TOO_LONG), "a duration of the schema is missing above"
+
+
+def test_the_longest_duration_is_taken(made: Project) -> None:
+    made.entity()
+    made.spec["api"]["timeout"] = "8784h"
+    made.spec["lease"] = {"expires": "31622400s"}
+    assert look(made, yaml.safe_dump(made.spec)) == []
+
+
+def test_a_duration_in_a_variable_is_checked_too(made: Project) -> None:
+    made.entity()
+    made.spec["api"]["timeout"] = "${TIMEOUT}"
+    (problem,) = examine(made.write(yaml.safe_dump(made.spec)), {"TIMEOUT": "9999999h"}).problems
+    assert "'timeout' is '9999999h'; the longest duration is 366 days" in problem.message

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from engine import __version__
+from engine import __version__, failpoint
 from engine.errors import LeaseHeld, SpecError, SyncLedgerError
 from engine.memory import collect_rarely
 from engine.observe.masks import masked
@@ -77,6 +77,10 @@ def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
     collect_rarely()
     _tolerant_streams()
+    problem = failpoint.invalid()
+    if problem:
+        click.echo(f"error: {problem}", err=True)
+        sys.exit(2)
     try:
         result = cli.main(standalone_mode=False)
     except click.exceptions.Exit as leaving:

@@ -16,14 +16,23 @@ from typing import Any
 import orjson
 from jsonschema import Draft202012Validator
 
+from engine.demo.wire import Part
 from engine.errors import Problem, SpecError
-from engine.spec.build import seconds
+from engine.spec import durations
 from engine.spec.check import did_you_mean
-from engine.spec.reader import Document, read
+from engine.spec.reader import Document, Place, read
 
 ANY = "*"
 
-_DURATION = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(ms|s|m|h)$"}
+_DURATION = {"type": "string", "pattern": durations.PATTERN}
+_BYTES = {"type": "string", "pattern": "^[\u0000-\u00ff]*$"}
+"""Each character is one byte."""
+_PAUSE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["pause"],
+    "properties": {"pause": _DURATION},
+}
 _IDS = {"type": "array", "items": {"type": ["string", "integer"]}}
 _STEP = {
     "type": "object",
@@ -35,8 +44,12 @@ _STEP = {
         "headers": {"type": "object", "additionalProperties": {"type": "string"}},
         "store": {"type": "boolean"},
         "delay": _DURATION,
-        "cut": {"enum": ["before", "body"]},
+        "cut": {"enum": ["before", "status", "headers", "body", "chunk"]},
         "drip": _DURATION,
+        "interim": {"type": "array", "items": {"type": "integer", "minimum": 100, "maximum": 199}},
+        "gzip": {"enum": ["whole", "cut", "trailing"]},
+        "raw": {"oneOf": [_BYTES, {"type": "array", "minItems": 1, "items": {"oneOf": [_BYTES, _PAUSE]}}]},
+        "close": {"type": "boolean"},
         "refuse": _IDS,
         "verdicts": {
             "type": "object",
@@ -50,7 +63,7 @@ SCHEMA = {"type": "object", "additionalProperties": {"type": "array", "minItems"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one call meets. `refuse` holds for batches with one of these IDs only; others are answered as usual."""
+    """What one call meets. `raw` is the whole answer, byte by byte. `refuse` holds for batches with one of these IDs only; others are answered as usual."""
 
     times: int = 1
     status: int = 200
@@ -60,6 +73,10 @@ class Step:
     delay: float = 0.0
     cut: str | None = None
     drip: float | None = None
+    interim: tuple[int, ...] = ()
+    gzip: str | None = None
+    raw: tuple[Part, ...] | None = None
+    close: bool = False
     refuse: frozenset[str] | None = None
     verdicts: Mapping[str, frozenset[str]] | None = None
 
@@ -89,8 +106,10 @@ def load(file: Path) -> Script:
     """A script from YAML. Raises `SpecError` with each thing that is wrong, where it stands."""
     document = read(file, str(file))
     errors = list(Draft202012Validator(SCHEMA).iter_errors(document.data))
-    if errors:
-        raise SpecError([problem for error in errors for problem in _problems(document, error)])
+    problems = [problem for error in errors for problem in _problems(document, error)]
+    problems += [] if errors else list(_too_long(document, document.data, ()))
+    if problems:
+        raise SpecError(problems)
     return Script({path: [_step(step) for step in steps] for path, steps in document.data.items()})
 
 
@@ -105,11 +124,29 @@ def _problems(document: Document, error: Any) -> Iterator[Problem]:
         yield document.problem(place, error.message)
 
 
+def _too_long(document: Document, data: Any, place: Place) -> Iterator[Problem]:
+    """Durations beyond the longest one, wherever they stand."""
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+        if key in ("delay", "drip", "pause") and isinstance(value, str):
+            problem = durations.too_long(value)
+            if problem:
+                yield document.problem((*place, key), f"{key!r} {problem}")
+        elif isinstance(value, (dict, list)) and key not in ("body", "headers"):
+            yield from _too_long(document, value, (*place, key))
+
+
 def _step(data: dict[str, Any]) -> Step:
     made = dict(data)
     for key in ("delay", "drip"):
         if key in made:
-            made[key] = seconds(made[key])
+            made[key] = durations.seconds(made[key])
+    if "interim" in made:
+        made["interim"] = tuple(made["interim"])
+    if "raw" in made:
+        parts = [made["raw"]] if isinstance(made["raw"], str) else made["raw"]
+        made["raw"] = tuple(
+            part.encode("latin-1") if isinstance(part, str) else durations.seconds(part["pause"]) for part in parts
+        )
     if "refuse" in made:
         made["refuse"] = frozenset(map(str, made["refuse"]))
         made.setdefault("status", 422)
@@ -137,11 +174,14 @@ def whole_body(handler: BaseHTTPRequestHandler) -> bytes | None:
 def send(
     handler: BaseHTTPRequestHandler, status: int, content: bytes, headers: Mapping[str, str] | None = None
 ) -> None:
-    """A whole answer."""
+    """A whole answer. A Content-Length among the headers is sent as it is, and the connection then closed."""
     handler.send_response(status)
     for name, value in (headers or {}).items():
         handler.send_header(name, value)
-    handler.send_header("Content-Length", str(len(content)))
+    if any(name.lower() == "content-length" for name in headers or ()):
+        handler.close_connection = True
+    else:
+        handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
     handler.wfile.write(content)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +10,13 @@ from typing import Any
 
 import orjson
 
-from engine.demo import faults
+from engine.demo import faults, wire
+from engine.endpoint import codings
+
+MAX_BODY = 256 * 1024 * 1024
+"""Bytes of a request's body, as it comes and unpacked."""
+_PATIENCE = 60.0
+"""Seconds for which a client may send nothing of what it announced."""
 
 
 @dataclass(slots=True)
@@ -87,24 +92,40 @@ class Receiver(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = _PATIENCE
     disable_nagle_algorithm = True  # or each answer waits 40 ms for the client's acknowledgement of its headers
     server: Receiver
 
     def do_POST(self) -> None:
         """Store a batch: a JSON array, or an object that holds one."""
-        body = faults.whole_body(self)
-        if body is None:
-            return
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers:
+            self._turn_away(411, "send a Content-Length")
+        elif not (length.isascii() and length.isdecimal()):
+            self._turn_away(400, f"Content-Length {length[:40]!r} is not a whole number")
+        elif len(length) > 18 or int(length) > MAX_BODY:
+            self._turn_away(413, f"the body is larger than {MAX_BODY} bytes")
+        else:
+            body = faults.whole_body(self)
+            if body is not None:
+                self._take(body)
+
+    def _take(self, body: bytes) -> None:
         try:
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            records = orjson.loads(body)
-        except (orjson.JSONDecodeError, OSError, EOFError) as failure:
+            records = orjson.loads(codings.decode(body, self.headers.get("Content-Encoding"), MAX_BODY))
+        except codings.TooLarge as failure:
+            self._turn_away(413, str(failure))
+        except (orjson.JSONDecodeError, codings.BadCoding) as failure:
             self._answer(400, {"error": f"not JSON: {failure}"})
-            return
-        if isinstance(records, dict):
-            records = next((value for value in records.values() if isinstance(value, list)), [records])
-        self._misbehave(self.server.script.next(self.path), records)
+        else:
+            if isinstance(records, dict):
+                records = next((value for value in records.values() if isinstance(value, list)), [records])
+            self._misbehave(self.server.script.next(self.path), records)
+
+    def _turn_away(self, status: int, reason: str) -> None:
+        """Where the body ends is unknown, or too far away: the connection cannot go on."""
+        self.close_connection = True
+        self._answer(status, {"error": reason})
 
     do_PUT = do_PATCH = do_POST  # noqa: N815
 
@@ -128,15 +149,27 @@ class _Handler(BaseHTTPRequestHandler):
         body = faults.verdicts(step, ids) if step.verdicts is not None else _body(step, len(kept))
         if step.stores():
             _, body = server.store(self.path, self.headers.get("Idempotency-Key"), kept, body)
+        wire.interim(self, step.interim)
         server.stopping.wait(step.delay)
-        if step.cut == "before":
+        self._reply(step, body)
+
+    def _reply(self, step: faults.Step, body: bytes) -> None:
+        headers = {"Content-Type": "application/json", **step.headers}
+        if step.gzip is not None:
+            body, headers = wire.packed(body, step.gzip), {**headers, "Content-Encoding": "gzip"}
+        self.close_connection = self.close_connection or step.close
+        if step.raw is not None:
+            wire.raw(self, step.raw, self.server.stopping.wait, close=step.close)
+        elif step.cut == "before":
             faults.reset(self)
         elif step.drip is not None:
-            faults.drip(self, step.drip, server.stopping.wait)
+            faults.drip(self, step.drip, self.server.stopping.wait)
         elif step.cut == "body":
             faults.break_off(self, step.status, b'{"sto', 100)
+        elif step.cut is not None:
+            wire.cut(self, step.cut)
         else:
-            faults.send(self, step.status, body, {"Content-Type": "application/json", **step.headers})
+            faults.send(self, step.status, body, headers)
 
     def _answer(self, status: int, document: Any) -> None:
         faults.send(self, status, orjson.dumps(document), {"Content-Type": "application/json"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,11 +13,14 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from engine.endpoint import framing
+
 
 class Call:
     """What is known of the call a thread is making: its socket, whether its request has left, whether time is up."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.ends = time.monotonic() + seconds
         self.requesting = False
         self.sent = False
         self.expired = False
@@ -48,7 +52,7 @@ _current = threading.local()
 @contextmanager
 def call(seconds: float) -> Iterator[Call]:
     """Watch over the calls this thread makes inside: after `seconds` the connection is broken off."""
-    watched = Call()
+    watched = Call(seconds)
     _current.call = watched
     timer = threading.Timer(seconds, watched.expire)
     timer.daemon = True
@@ -58,6 +62,12 @@ def call(seconds: float) -> Iterator[Call]:
     finally:
         timer.cancel()
         _current.call = None
+
+
+def remaining(otherwise: float) -> float:
+    """Seconds left of the call that this thread is making; `otherwise` where it makes none."""
+    watched: Call | None = getattr(_current, "call", None)
+    return max(0.0, watched.ends - time.monotonic()) if watched else otherwise
 
 
 def not_sent_yet() -> None:
@@ -72,6 +82,8 @@ class _Watched:
 
     sock: Any
     auto_open: Any
+    _begins = False
+    """True until the first byte of the request has left."""
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
@@ -83,25 +95,29 @@ class _Watched:
         watched: Call | None = getattr(_current, "call", None)
         if watched:
             watched.requesting = True
+        self._begins = True
         super().request(*args, **kwargs)  # type: ignore[misc]
 
     def send(self, data: Any) -> None:
         watched: Call | None = getattr(_current, "call", None)
         if self.sock is None and self.auto_open:
             self.connect()
+        if self._begins and framing.readable(self.sock):
+            raise framing.BadAnswer("the server wrote to the connection, or ended it, before the request was sent")
         # Connecting sends too (to a proxy); only a request that leaves over an open connection counts.
         if watched and watched.requesting:
             watched.watch(self.sock)
             watched.sent = True
+        self._begins = False
         super().send(data)  # type: ignore[misc]
 
 
 class _HTTPConnection(_Watched, HTTPConnection):
-    pass
+    response_class = framing.Response
 
 
 class _HTTPSConnection(_Watched, HTTPSConnection):
-    pass
+    response_class = framing.Response
 
 
 class _HTTPPool(HTTPConnectionPool):

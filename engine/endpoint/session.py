@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import http.client
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +13,12 @@ import requests
 import urllib3
 
 from engine import __version__, failpoint
-from engine.endpoint import auth, deadline
+from engine.endpoint import auth, codings, deadline, framing, reasons
 from engine.model import Api
 
 MAX_ANSWER = 64 * 1024 * 1024
 """Bytes of an answer that are read; a larger one counts as broken off."""
+_TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Caller:
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
+            "Accept-Encoding": codings.ACCEPTED,
             "User-Agent": f"syncledger/{__version__}",
         }
         if self._api.gzip:
@@ -104,10 +105,11 @@ class Caller:
                 ) as response:
                     failpoint.reached("answer began")
                     status = response.status_code
-                    content = _read(response)
+                    content = codings.read(response, MAX_ANSWER)
                     # A shut socket reads as the end of an answer without a length.
                     if watched.expired:
                         raise requests.Timeout
+                    self._check_end(response)
                     return Answer(status, response.headers, content, time.monotonic() - started)
             except (
                 requests.RequestException,
@@ -116,14 +118,26 @@ class Caller:
                 OSError,
                 ValueError,
             ) as failure:
-                seconds = time.monotonic() - started
-                causes = _causes(failure)
-                reason = _reason(causes)
-                if watched.expired or isinstance(failure, requests.Timeout):
-                    reason = f"no whole answer within {self._api.timeout:g} s"
-                sent = watched.sent and not isinstance(failure, auth.TokenRefused)
-                refused = not sent and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
-                return NoAnswer(reason, sent, seconds, status, refused)
+                # Whatever may still come over it is no answer to the next request.
+                self._session().close()
+                return self._no_answer(failure, watched, time.monotonic() - started, status)
+
+    def _check_end(self, response: requests.Response) -> None:
+        """A connection with bytes behind the answer is of no more use; where they are a second answer, neither is believed."""
+        surplus = getattr(response.raw._original_response, "surplus", b"")
+        if surplus.lstrip().startswith(b"HTTP/"):
+            raise framing.BadAnswer("two answers came to one request, so that neither can be believed")
+        if surplus:
+            self._session().close()
+
+    def _no_answer(self, failure: Exception, watched: deadline.Call, seconds: float, status: int | None) -> NoAnswer:
+        causes = reasons.causes(failure)
+        reason = str(failure) if isinstance(failure, auth.TokenRefused) else reasons.plain(causes)
+        if (watched.expired or isinstance(failure, _TIMEOUTS)) and not isinstance(failure, auth.TokenRefused):
+            reason = f"no whole answer within {self._api.timeout:g} s"
+        sent = watched.sent and not isinstance(failure, auth.TokenRefused)
+        refused = not sent and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+        return NoAnswer(reason, sent, seconds, status, refused)
 
     def renew(self) -> bool:
         """True when there is a token that can be fetched anew after a 401."""
@@ -158,42 +172,3 @@ class Caller:
         adapter = deadline.WatchedAdapter(max_retries=0)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
-
-
-def _read(response: requests.Response) -> bytes:
-    content = bytearray()
-    for part in response.iter_content(65536):
-        content += part
-        if len(content) > MAX_ANSWER:
-            raise requests.ConnectionError(f"the answer is larger than {MAX_ANSWER} bytes")
-    return bytes(content)
-
-
-def _causes(failure: BaseException) -> list[BaseException]:
-    """The failure and what caused it, the innermost last."""
-    seen: list[BaseException] = []
-    current: BaseException | None = failure
-    while current is not None and current not in seen:
-        seen.append(current)
-        inner = getattr(current, "reason", None)
-        arguments = [argument for argument in current.args if isinstance(argument, BaseException)]
-        current = (
-            inner if isinstance(inner, BaseException) else arguments[-1] if arguments else current.__cause__ or None
-        )
-    return seen
-
-
-def _reason(causes: list[BaseException]) -> str:
-    """The innermost cause in plain words, without the names of Python objects."""
-    refused = next((error for error in causes if isinstance(error, auth.TokenRefused)), None)
-    if refused:
-        return str(refused)
-    text = str(causes[-1]) or type(causes[-1]).__name__
-    text = re.sub(r"^<?[\w.]+\(?[^)]*\)?( at 0x[0-9a-f]+>)?: (?=Failed|\[)", "", text)
-    text = re.sub(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|<[^>]*object at 0x[^>]*>:? ?", "", text).strip()
-    named = next((type(error).__name__ for error in causes if "SSL" in type(error).__name__), None)
-    if named:
-        return f"TLS failure: {text}"
-    if any("NameResolution" in type(error).__name__ for error in causes):
-        return f"DNS failure: {text}"
-    return text

@@ -54,6 +54,19 @@ def read(results: Results | None, ids: Sequence[str], status: int, body: bytes) 
     return _Sorting(results, ids, status).sort(entries)
 
 
+def not_json(status: int, body: bytes) -> str | None:
+    """What a body is, where it is no JSON; None where it is, or where the answer has none by definition (204, 205)."""
+    if status in (204, 205):
+        return None
+    if not body.strip():
+        return "an empty body"
+    try:
+        _parsed(body)
+    except (ValueError, RecursionError) as failure:
+        return f"a body that is no JSON ({failure!s:.200})"
+    return None
+
+
 @dataclass(slots=True)
 class _Sorting:
     """Goes through the verdicts of one answer."""

@@ -206,6 +206,12 @@ class Ledger(Parts):
             if state == "failed":
                 self._remember_repeated(left.entity, left.ids)
 
+    def abandon(self, reason: str) -> None:
+        """What this run has on the wire will not be settled by it: the next run does, as after a crash."""
+        for left in self.open_batches():
+            if left.run == self.run and left.state == "in_flight":
+                self._decide(left, "in_doubt", reason)
+
     # Records and endpoints that are not sent
 
     def reject(self, entity: str, rejections: Sequence[Rejection]) -> Set[str]:

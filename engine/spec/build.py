@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,15 +26,8 @@ from engine.model import (
     Schedule,
 )
 from engine.spec.check import schema
+from engine.spec.durations import SECONDS, seconds
 from engine.spec.lint import merge
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def seconds(text: str) -> float:
-    """A duration such as `500ms`, `30s`, `15m`, `24h` in seconds."""
-    number, unit = re.fullmatch(r"([0-9.]+)(ms|s|m|h)", text).groups()  # type: ignore[union-attr]  # the schema's pattern
-    return float(number) * _SECONDS[unit]
 
 
 def build(data: dict[str, Any], file: Path, root: Path) -> Pipeline:
@@ -138,6 +130,7 @@ def _api(data: dict[str, Any], root: Path) -> Api:
         cert=root / data["cert"] if data["cert"] else None,
         cert_key=root / data["cert_key"] if data["cert_key"] else None,
         gzip=data["gzip"],
+        expect=data["expect"],
     )
 
 
@@ -146,7 +139,7 @@ def _pause(rate: str | None) -> float:
     if rate is None:
         return 0.0
     calls, unit = rate.split("/")
-    return _SECONDS[unit] / int(calls)
+    return SECONDS[unit] / int(calls)
 
 
 def _auth(data: dict[str, Any] | None) -> Auth | None:

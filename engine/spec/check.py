@@ -92,13 +92,14 @@ def _convert_booleans(found: Interpolated) -> bool:
         value = found.data
         for step in place:
             holder, value = value, value[step]
-        if value in ("true", "false") and "boolean" in _subschema(place).get("type", ()):
+        if value in ("true", "false") and "boolean" in subschema(place).get("type", ()):
             holder[place[-1]] = value == "true"
             changed = True
     return changed
 
 
-def _subschema(place: Place) -> dict[str, Any]:
+def subschema(place: Place) -> dict[str, Any]:
+    """What the schema says of the value at a place; empty where it says nothing."""
     part = schema()
     for step in place:
         part = part.get("items", {}) if isinstance(step, int) else part.get("properties", {}).get(step, {})

@@ -17,8 +17,8 @@ from jmespath.exceptions import JMESPathError
 from engine.db import connect, strings
 from engine.db.sql import Templates
 from engine.errors import ConnectionFailed, Problem
-from engine.spec import expressions, templates
-from engine.spec.check import did_you_mean
+from engine.spec import durations, expressions, templates
+from engine.spec.check import did_you_mean, subschema
 from engine.spec.environment import Interpolated
 from engine.spec.reader import Document, Place
 
@@ -258,6 +258,22 @@ def _schedule(subject: Subject) -> Iterator[Problem]:
         yield subject.document.problem(("schedule", "every"), "'every' must be longer than nothing")
 
 
+def _durations(subject: Subject) -> Iterator[Problem]:
+    for place, text in _texts(subject.data, ()):
+        if subschema(place).get("pattern") == durations.PATTERN and re.search(durations.PATTERN, text):
+            problem = durations.too_long(text)
+            if problem:
+                yield subject.document.problem(place, f"{place[-1]!r} {problem}")
+
+
+def _texts(data: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    """Every text in the data, and where it stands."""
+    if isinstance(data, str):
+        yield place, data
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from _texts(value, (*place, key))
+
+
 def _api_files(subject: Subject) -> Iterator[Problem]:
     for key in ("verify", "cert", "cert_key"):
         text = subject.text(("api", key))
@@ -266,5 +282,5 @@ def _api_files(subject: Subject) -> Iterator[Problem]:
 
 
 _RULES: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
-    _missing_variables, _connections, _entities, _templates, _expressions, _schedule, _api_files,
+    _missing_variables, _connections, _entities, _templates, _expressions, _schedule, _durations, _api_files,
 )  # fmt: skip

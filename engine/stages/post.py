@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from engine import failpoint
 from engine.context import RunContext
-from engine.endpoint import verdict
+from engine.endpoint import page, verdict
 from engine.endpoint.session import Answer, Caller, NoAnswer
 from engine.endpoint.verdict import Verdicts
 from engine.model import Api, Attempt, Batch, Entity, Outcome, Pause, Rejection
@@ -26,6 +26,8 @@ Report = Callable[[Attempt | Pause], None]
 _CLOSING = frozenset({401, 403, 404, 405, 407})
 """Every other batch of the endpoint would meet the same answer."""
 _CONFLICT = 409
+MAX_PARK = 24 * 3600.0
+"""Seconds for which an endpoint is parked at most, whatever Retry-After asks for: a wrong date must not stop a pipeline for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,11 @@ class Delivery:
     def _keyed(self) -> bool:
         return self.api.idempotency_header is not None
 
+    @property
+    def _repeatable(self) -> bool:
+        """True when an attempt in doubt may be made again within the run."""
+        return self._keyed and self.api.in_doubt == "resend"
+
     def _attempt(self, batch: Batch, before: list[Reply], report: Report) -> Reply:
         started = self.run.now()
         url = self.caller.url(self.entity.endpoint)
@@ -131,8 +138,7 @@ class Delivery:
         if isinstance(answer, NoAnswer):
             reply = self._unanswered(answer, url)
         elif 200 <= answer.status < 300:
-            found = verdict.read(self.entity.results, batch.ids, answer.status, answer.body)
-            reply = Reply("answered", None, again=False, found=found)
+            reply = self._good(answer, batch)
         else:
             reply = self._not_accepted(answer, number, _doubtful(batch, before))
         reply = replace(reply, status=answer.status)
@@ -140,11 +146,26 @@ class Delivery:
         report(Attempt(batch, number, url, answer.status, answer.seconds, reply.reason, started, counts))
         return reply
 
+    def _good(self, answer: Answer, batch: Batch) -> Reply:
+        """A 2xx and its verdicts. Where the spec expects JSON and something else came, nothing is known of the records."""
+        title = page.title(answer.body)
+        what = page.shown(self.mask(title)) if title is not None else None
+        problem = verdict.not_json(answer.status, answer.body) if self.api.expect == "json" else None
+        if problem:
+            reason = f"HTTP {answer.status} with {what or problem} where JSON was expected (api.expect)"
+            return Reply("in_doubt", reason, self._repeatable, closes=True)
+        found = verdict.read(self.entity.results, batch.ids, answer.status, answer.body)
+        if what:
+            remark = (
+                f"HTTP {answer.status} with {what} where JSON was expected; `api.expect: json` makes that a failure"
+            )
+            found = replace(found, remark="; ".join(filter(None, (remark, found.remark))))
+        return Reply("answered", None, again=False, found=found)
+
     def _unanswered(self, answer: NoAnswer, url: str) -> Reply:
-        repeatable = self._keyed and self.api.in_doubt == "resend"
         kind: Literal["in_doubt", "failed"] = "in_doubt" if answer.sent else "failed"
         reason = f"{answer.reason} ({self.entity.method} {url})"
-        return Reply(kind, reason, repeatable or not answer.sent, unreachable=answer.refused)
+        return Reply(kind, reason, self._repeatable or not answer.sent, unreachable=answer.refused)
 
     def _not_accepted(self, answer: Answer, number: int, doubtful: bool) -> Reply:
         """What an answer that accepts nothing means for the batch and for the next attempt."""
@@ -179,15 +200,11 @@ class Delivery:
         kind: Literal["in_doubt", "failed"] = "in_doubt" if status in self.api.in_doubt_statuses else "failed"
         wait = retry_after(answer, self.run)
         if wait is not None and wait > max_wait:
-            return Reply(
-                kind,
-                f"{reason}; it asks to wait {min(wait, 1e9):.0f} s, longer than max_wait",
-                again=False,
-                closes=True,
-                park=wait,
-            )
-        repeatable = self._keyed and self.api.in_doubt == "resend"
-        return Reply(kind, reason, again=kind == "failed" or repeatable, wait=wait)
+            asked = f"{reason}; it asks to wait {min(wait, 1e12):.0f} s, longer than max_wait"
+            if wait > MAX_PARK:
+                asked += f"; it is left alone for {MAX_PARK / 3600:.0f} h, the longest there is"
+            return Reply(kind, asked, again=False, closes=True, park=min(wait, MAX_PARK))
+        return Reply(kind, reason, again=kind == "failed" or self._repeatable, wait=wait)
 
 
 def conclude(batch: Batch, replies: list[Reply], *, keyed: bool) -> Outcome:
