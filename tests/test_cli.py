@@ -272,7 +272,7 @@ def test_plan_shows_the_exact_requests_of_the_run_and_writes_nothing(project: Pr
         batch_size=2, body={"wrap": "items"}, fields={"Name": "string", "Id": "int", "Amount": "decimal"}, method="PUT"
     )
     project.spec["api"]["headers"] = {"X-Tenant": "hr"}
-    finished = project.cli("plan", project.write(), "--preview", "2", "--format", "json")
+    finished = project.cli("plan", project.write(), "--preview", "2", "--full", "--format", "json")
     assert finished.returncode == 0, finished.stderr
     (planned,) = json.loads(finished.stdout)["entities"]
     assert api.requests == []
