@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from tests.conftest import fill
 from tests.faultapi import FaultAPI
 from tests.inprocess import Engine
 from tests.project import Project
