@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ class Engine:
         monkeypatch.setattr(commands, "collect_rarely", lambda: None)
         monkeypatch.setattr(masks, "_MASKS", [])
         monkeypatch.setenv("COLUMNS", "200")
+        logger = logging.getLogger("engine")
+        for name, value in (("handlers", []), ("propagate", True), ("level", logging.NOTSET)):
+            monkeypatch.setattr(logger, name, value)
         self.code, self.out, self.err = 0, "", ""
 
     def __call__(self, *arguments: str | Path, code: int | None = 0) -> str:
