@@ -165,6 +165,8 @@ class Api:
     pause: float = 0.0
     """Seconds at least from the start of one call to that of the next."""
     breaker: Breaker | None = None
+    check: tuple[str, str] | None = None
+    """Method and path of a request that stores nothing, to try the credentials with."""
 
 
 @dataclass(frozen=True, slots=True)

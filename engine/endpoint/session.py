@@ -80,7 +80,7 @@ class Caller:
             ).prepare()
         return requests.Request(method, url, headers=headers, data=body, auth=self._auth).prepare()
 
-    def call(self, method: str, url: str, payload: bytes, key: str) -> Answer | NoAnswer:
+    def call(self, method: str, url: str, payload: bytes, key: str | None) -> Answer | NoAnswer:
         """One attempt. Never raises for what the network or the API does."""
         body = gzip.compress(payload, mtime=0) if self._api.gzip else payload
         started = time.monotonic()
@@ -117,6 +117,11 @@ class Caller:
                     reason = f"no whole answer within {self._api.timeout:g} s"
                 sent = watched.sent and not isinstance(failure, auth.TokenRefused)
                 return NoAnswer(reason, sent, seconds, status)
+
+    def authenticate(self) -> None:
+        """Fetch the token, where one has to be fetched. Raises `auth.TokenRefused`."""
+        if isinstance(self._auth, auth.Renewable):
+            self._auth(requests.Request("GET", self._api.base_url).prepare())
 
     def renew(self) -> bool:
         """True when there is a token that can be fetched anew after a 401."""
