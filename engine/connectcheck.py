@@ -11,7 +11,7 @@ from engine.ledger.known import Known
 from engine.model import Entity
 from engine.spec.load import Loaded
 from engine.spec.reader import Place
-from engine.stages import exclude, shape, since, source
+from engine.stages import exclude, shape, since, sorting, source
 from engine.stages.flow import Flow
 
 
@@ -65,6 +65,9 @@ def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, i
     except EntityError as failure:
         found.problems.append(loaded.document.problem((*place, "changed_since"), str(failure)))
     keys = source.check_keys(connection, entity, run)
+    sorts = sorting.advice(source.Reader(connection, entity, run)) if keys and keys.rows >= sorting.WORTH else None
+    if sorts:
+        found.problems.append(loaded.document.problem((*place, "id"), f"entity {entity.name!r}: {sorts}", warning=True))
     if keys and keys.repeated:
         message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {keys.repeated:,} rows repeat one; only the first of each is sent"
         found.problems.append(loaded.document.problem((*place, "id"), message))

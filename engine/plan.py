@@ -15,7 +15,7 @@ from engine.ledger.history import History
 from engine.ledger.known import Lookup
 from engine.ledger.parks import Park
 from engine.model import Batch, Entity, Exclusion, Rejection
-from engine.stages import chunk, exclude, narrow, shape, since, source
+from engine.stages import chunk, exclude, narrow, shape, since, sorting, source
 from engine.stages.flow import Counts, Flow
 
 
@@ -99,6 +99,7 @@ def plan_entity(
         keys = source.check_keys(connection, entity, run)
         if keys:
             made.without_id, made.repeated = keys.without_id, keys.repeated
+            made.sorts = sorting.advice(reader) if keys.rows >= sorting.WORTH else None
     except (SourceError, ConnectionFailed) as failure:
         made.error, made.database_failed = str(failure), True
     except EntityError as failure:

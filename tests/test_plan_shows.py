@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
+from engine.stages.sorting import base_table
+from tests.conftest import fill
 from tests.faultapi import FaultAPI
 from tests.inprocess import Engine
 from tests.project import Project
@@ -83,3 +86,74 @@ def test_a_plan_with_records_to_reject_ends_with_1(project: Project, engine: Eng
     assert "1 record to reject: field 'Level'" in engine("plan", project.write(), code=1)
     project.spec["entities"][0]["fields"] = {"Id": "int", "Level": "string"}
     engine("plan", project.write())
+
+
+ROWS = {
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) INSERT INTO Jobs SELECT i, 'd' || i, 'x' FROM n",
+    "postgresql": "INSERT INTO Jobs SELECT i, 'd' || i, 'x' FROM generate_series(1, {rows}) AS n(i)",
+    "mysql": "INSERT INTO Jobs SELECT seq, CONCAT('d', seq), 'x' FROM seq_1_to_{rows}",
+}
+DATABASES = [
+    "sqlite",
+    pytest.param("postgresql", marks=pytest.mark.odbc),
+    pytest.param("mysql", marks=pytest.mark.odbc),
+]
+
+
+@pytest.mark.parametrize("dialect", DATABASES)
+def test_a_source_without_an_index_on_the_id_is_pointed_out_with_the_index(
+    project: Project, engine: Engine, database: Callable[[str], str], dialect: str
+) -> None:
+    """`plan` and `validate --connect` say that every page is sorted, with the CREATE INDEX; with the index they say nothing."""
+    text = database(dialect)
+    fill(
+        text,
+        "CREATE TABLE Jobs (Emp INTEGER NOT NULL, Dept VARCHAR(20) NOT NULL, Name VARCHAR(20))",
+        ROWS[dialect].format(rows=12_000),
+    )
+    project.spec["connections"]["default"] = text
+    project.entity("Jobs", id=["Emp", "Dept"], query="SELECT j.Emp, j.Dept, j.Name FROM Jobs j WHERE j.Name = 'x'")
+    (entity,) = engine.json("plan", project.write())["entities"]
+    create = re.search(r"run (CREATE INDEX .*)", entity["sorts"])
+    assert create is not None
+    assert create[1].casefold() == "create index ix_jobs_emp_dept on jobs (emp, dept)"
+    problems = engine.json("validate", project.file, "--connect")["problems"]
+    (warning,) = [problem for problem in problems if "CREATE INDEX" in problem["message"]]
+    assert warning["severity"] == "warning"
+    # Of a view only the sort is certain.
+    fill(text, "CREATE VIEW Work AS SELECT Emp, Dept, Name FROM Jobs")
+    project.spec["entities"][0]["query"] = "SELECT * FROM Work"
+    (entity,) = engine.json("plan", project.write())["entities"]
+    assert "sorts the whole source" in entity["sorts"]
+    assert "CREATE" not in entity["sorts"]
+    fill(text, create[1])
+    (entity,) = engine.json("plan", project.file)["entities"]
+    assert entity["sorts"] is None
+
+
+def test_a_small_table_that_is_sorted_is_not_worth_a_word(project: Project, engine: Engine) -> None:
+    project.fill("Users", "Id INTEGER, Name TEXT", [(n, "x") for n in range(9_999)])
+    project.entity()
+    assert engine.json("plan", project.write())["entities"][0]["sorts"] is None
+    project.fill("Users", "Id INTEGER, Name TEXT", [(9_999, "x")])
+    assert "CREATE INDEX IX_Users_Id ON Users (Id)" in engine("plan", project.file)
+
+
+PAGE = "SELECT * FROM (\n{query}\n\n) AS page_\nORDER BY Id"
+
+
+@pytest.mark.parametrize(
+    ("query", "table"),
+    [
+        ("SELECT * FROM dbo.Users", "dbo.Users"),
+        ("select Id, Name from Users as u where u.Name = 'FROM x'", "Users"),
+        ("SELECT Code AS Id, Name FROM Users", None),
+        ("SELECT Id FROM Users u JOIN Orgs o ON o.Id = u.Id", None),
+        ("SELECT Id FROM Users, Orgs", None),
+        ("SELECT Id FROM Users UNION SELECT Id FROM Orgs", None),
+        ("SELECT LOWER(Id) FROM Users", None),
+        ("SELECT Id FROM (SELECT Id FROM Users) AS u", None),
+    ],
+)
+def test_an_index_is_only_named_where_table_and_column_are_certain(query: str, table: str | None) -> None:
+    assert base_table(PAGE.format(query=query), ("Id",)) == table

@@ -112,6 +112,8 @@ def _show(plans: list[EntityPlan]) -> None:
             click.echo(f"{made.name}: {masked(made.error)}")
         if made.since is not None:
             click.echo(f"{made.name}: only what changed since {made.since} is read (`changed_since`)")
+        if made.sorts:
+            click.echo(f"{made.name}: {masked(made.sorts)}")
         if made.park:
             click.echo(f"{made.name}: {made.park}; a run sends nothing there before")
         for reason, number in made.reasons.items():
