@@ -103,3 +103,13 @@ def test_a_token_is_fetched_even_where_there_is_no_request_to_try_it_with(
 def test_a_token_server_that_is_away_ends_with_4(ready: Project, engine: Engine, tokens: FaultAPI) -> None:
     ready.spec["api"]["auth"]["oauth2"]["token_url"] = "https://127.0.0.1:9/token"
     assert "no token from https://127.0.0.1:9/token" in engine("validate", ready.write(), "--api", code=4)
+
+
+@pytest.mark.parametrize("token", [None, "", "  ", 7])
+def test_a_token_server_that_gives_no_token_is_an_error(
+    ready: Project, engine: Engine, tokens: FaultAPI, token: object
+) -> None:
+    """`"access_token": null` never becomes the header `Bearer None`."""
+    tokens.script("/token", answer(200, {"access_token": token, "token_type": "Bearer"}))
+    assert "no token from" in engine("validate", ready.write(), "--api", code=2)
+    assert tokens.of("/health") == []

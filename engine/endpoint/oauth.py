@@ -63,7 +63,10 @@ class ClientCredentials(Renewable):
             except (OAuth2Error, requests.RequestException, ValueError) as failure:
                 raise TokenRefused(f"no token from {settings.token_url}: {failure}") from failure
         deadline.not_sent_yet()
-        self._token = str(token["access_token"])
+        found = token.get("access_token")
+        if not isinstance(found, str) or not found.strip():
+            raise TokenRefused(f"no token from {settings.token_url}: its answer has no `access_token` with a text")
+        self._token = found
         self._learned(self._token)
         # RFC 6749 section 5.1: without expires_in the server says its lifetime elsewhere; an hour is the usual one.
         self._ends = time.monotonic() + float(token.get("expires_in") or 3600)
