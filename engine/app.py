@@ -73,7 +73,7 @@ def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Entity, ...]:
     if unknown:
         raise SpecError(
             [
-                Problem(str(pipeline.file), 1, 1, f"unknown entity {name!r}{did_you_mean(name, known)}")
+                Problem(pipeline.shown, *pipeline.entities_at, f"unknown entity {name!r}{did_you_mean(name, known)}")
                 for name in unknown
             ]
         )

@@ -204,6 +204,10 @@ class Pipeline:
     lease_expires: float
     api: Api
     entities: tuple[Entity, ...]
+    shown: str = ""
+    """The spec's path as the user typed it."""
+    entities_at: tuple[int, int] = (1, 1)
+    """Line and column of the key `entities`."""
 
 
 @dataclass(frozen=True, slots=True)

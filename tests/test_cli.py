@@ -146,11 +146,15 @@ def test_limit_counts_due_records_the_rejected_ones_too(project: Project, api: F
 def test_an_unknown_entity_is_wrong_usage_with_a_suggestion(project: Project, api: FaultAPI) -> None:
     project.users(1)
     project.entity()
-    finished = project.cli("run", project.write(), "--entity", "Usres", "--format", "json")
+    project.write()
+    finished = project.cli("run", "pipelines/sync.yaml", "--entity", "Usres", "--format", "json")
     assert finished.returncode == 2
     (problem,) = json.loads(finished.stdout)["problems"]
     assert {"file", "line", "column", "message"} <= set(problem)
     assert "did you mean 'Users'" in problem["message"]
+    # The path as it was typed, and the place of `entities` in it.
+    line = project.file.read_text().splitlines().index("entities:") + 1
+    assert (problem["file"], problem["line"], problem["column"]) == ("pipelines/sync.yaml", line, 1)
     assert api.requests == []
     assert not (project.folder / "log.db").exists()
 
