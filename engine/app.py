@@ -16,6 +16,7 @@ from engine.context import RunContext
 from engine.errors import LeaseHeld, LedgerError, Problem, SpecError
 from engine.ledger.ledger import Ledger
 from engine.model import Entity, Pipeline
+from engine.observe import logs
 from engine.observe.observer import Observer
 from engine.settlement import EntityReport
 from engine.spec.check import did_you_mean
@@ -97,6 +98,7 @@ def run_pipeline(
     assert pipeline is not None, "load() gives a pipeline or raises"  # noqa: S101
     entities = chosen(pipeline, names)
     run = RunContext.start(cancelled)
+    logs.RUN.set(run.id)
     report = RunReport(run.id, pipeline.name, "error")
     began = time.monotonic()
     mask = loaded.secrets.mask

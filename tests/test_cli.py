@@ -92,7 +92,9 @@ def test_run_shows_a_table_and_one_sentence(project: Project, api: FaultAPI) -> 
     assert rows_of(finished.stdout, "Users")[:6] == ["Users", "5", "0", "5", "5", "3"]
     assert rows_of(finished.stdout, "Others")[:6] == ["Others", "2", "0", "2", "2", "1"]
     assert "Delivered 7 records in 4 calls" in finished.stdout
-    assert "Users: started" in finished.stderr
+    assert re.match(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d INFO Users: started$", finished.stderr.splitlines()[0]
+    )
     quiet = project.cli("run", project.file, "--quiet", "--entity", "Others")
     assert "Nothing new to send: all 2 records are delivered" in quiet.stdout
     assert "Users" not in quiet.stdout
@@ -124,6 +126,7 @@ def test_run_as_json_has_exactly_the_documented_keys_and_its_log_lines_are_json(
     assert api.of("/empty") == []
     lines = [json.loads(line) for line in finished.stderr.splitlines()]
     assert {"time", "level", "event"} <= set(lines[0])
+    assert {line["run_id"] for line in lines} == {document["run_id"]}
     assert [line["accepted"] for line in lines if "done" in line["event"]] == [3, 0]
     calls = project.ledger(
         "SELECT COUNT(*) FROM SchedulerLog WHERE LogID = ? AND Activity LIKE 'Sync Batch:%'", document["run_id"]

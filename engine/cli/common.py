@@ -118,8 +118,8 @@ def print_table(columns: list[tuple[str, str]], rows: list[list[str]]) -> None:
     shown.print(made)
 
 
-def log_setup(log_format: str, *, quiet: bool, times: bool = False) -> logs.Formatter:
+def log_setup(log_format: str, *, quiet: bool) -> logs.Formatter:
     """Log lines on stderr, without any secret that was read."""
-    formatter = logs.setup(as_json=log_format == "json", quiet=quiet, times=times)
+    formatter = logs.setup(as_json=log_format == "json", quiet=quiet)
     formatter.masks.append(masks.masked)
     return formatter

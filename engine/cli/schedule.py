@@ -42,7 +42,7 @@ run was cut short, with 0 where none was.
 @common.log_options
 def schedule(specs: tuple[Path, ...], count: int | None, format_: str, log_format: str, quiet: bool) -> int:
     """Run each SPEC when its schedule says so, in this process, until SIGINT or SIGTERM."""
-    common.log_setup(log_format, quiet=quiet, times=True)
+    common.log_setup(log_format, quiet=quiet)
     try:
         made, loaded = entries(list(specs))
     except SpecError as failure:
