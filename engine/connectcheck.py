@@ -22,6 +22,10 @@ class Checked:
     problems: list[Problem] = field(default_factory=list)
     database_failed: bool = False
 
+    def said(self, text: str) -> bool:
+        """True when a problem that was found is this one, or its cause."""
+        return any(problem.message in text for problem in self.problems)
+
 
 def check_connections(loaded: Loaded) -> Checked:
     """Open every connection that the pipeline uses and look."""
@@ -32,7 +36,12 @@ def check_connections(loaded: Loaded) -> Checked:
         for index, entity in enumerate(pipeline.entities):
             try:
                 _check_entity(loaded, found, opened, index, entity)
-            except (ConnectionFailed, SourceError) as failure:
+            except ConnectionFailed as failure:
+                found.database_failed = True
+                # The same connection fails for every entity that reads it.
+                if not found.said(str(failure)):
+                    found.problems.append(loaded.document.problem(("connections", entity.connection), str(failure)))
+            except SourceError as failure:
                 found.database_failed = True
                 found.problems.append(loaded.document.problem(("entities", index), str(failure)))
             except EntityError as failure:
@@ -46,7 +55,8 @@ def check_connections(loaded: Loaded) -> Checked:
                 found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
         except LedgerError as failure:
             found.database_failed = True
-            found.problems.append(loaded.document.problem(("ledger",), str(failure)))
+            if not found.said(str(failure)):
+                found.problems.append(loaded.document.problem(("ledger",), str(failure)))
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 from engine.cli.completion import PROGRAM
 from engine.cli.main import COMPLETE
 from tests.inprocess import Engine
+from tests.project import Project
 
 
 @pytest.fixture
@@ -58,3 +59,17 @@ def test_a_shell_is_offered_commands_options_and_choices(
     for name, value in {**variables, COMPLETE: f"{shell}_complete"}.items():
         monkeypatch.setenv(name, value)
     assert offered in engine(code=None)
+
+
+@pytest.mark.parametrize("command", [["run"], ["plan"], ["validate", "--connect"]])
+def test_a_connection_that_fails_for_several_entities_is_said_once(
+    project: Project, engine: Engine, command: list[str]
+) -> None:
+    """Three entities read one database that is not there: one message on each stream, not three."""
+    project.spec["connections"] = {"default": "sqlite:///gone.db", "log": "sqlite:///log.db"}
+    for name in ("Users", "Orgs", "Jobs"):
+        project.entity(name)
+    engine(command[0], project.write(), *command[1:], code=4)
+    for stream in (engine.out, engine.err):
+        assert stream.count("there is no SQLite file") <= 1
+    assert "there is no SQLite file" in engine.out

@@ -107,8 +107,10 @@ def _show(plans: list[EntityPlan]) -> None:
     ]
     columns = [("Entity", "left"), *[(title, "right") for title in titles], ("Left out by", "left")]
     common.print_table(columns, rows)
+    said: set[str] = set()
     for made in plans:
-        if made.error:
+        if made.error and made.error not in said:
+            said.add(made.error)
             click.echo(f"{made.name}: {masked(made.error)}")
         if made.since is not None:
             click.echo(f"{made.name}: only what changed since {made.since} is read (`changed_since`)")

@@ -20,6 +20,8 @@ class Lines:
         self._fields: dict[str, object] = {"pipeline": pipeline} if pipeline else {}
         self._every = every
         self._last = 0.0
+        self._said: dict[str, str] = {}
+        """Each error that was said, and the entity that had it first."""
 
     def __enter__(self) -> Lines:
         return self
@@ -52,7 +54,9 @@ class Lines:
         text = words(counts) if counts.due else nothing
         fields = {**self._fields, **_fields(name, counts)}
         if error:
-            _LOG.error("%s%s: %s; %s", self._name, name, text, error, extra={"fields": {**fields, "error": error}})
+            first = self._said.setdefault(error, name)
+            shown = error if first == name else f"for the same reason as {first}"
+            _LOG.error("%s%s: %s; %s", self._name, name, text, shown, extra={"fields": {**fields, "error": error}})
         else:
             _LOG.info("%s%s: done, %s", self._name, name, text, extra={"fields": fields})
 
