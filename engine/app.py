@@ -25,6 +25,7 @@ from engine.errors import (
 )
 from engine.ledger.ledger import Ledger
 from engine.model import Entity, Pipeline
+from engine.observe import logs
 from engine.observe.observer import Observer
 from engine.preflight import Allowed
 from engine.settlement import EntityReport, Tools
@@ -83,7 +84,7 @@ def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Entity, ...]:
     if unknown:
         raise SpecError(
             [
-                Problem(str(pipeline.file), 1, 1, f"unknown entity {name!r}{did_you_mean(name, known)}")
+                Problem(pipeline.shown, *pipeline.entities_at, f"unknown entity {name!r}{did_you_mean(name, known)}")
                 for name in unknown
             ]
         )
@@ -111,6 +112,7 @@ def run_pipeline(
     assert pipeline is not None, "load() gives a pipeline or raises"  # noqa: S101
     entities = chosen(pipeline, names)
     run = RunContext.start(cancelled)
+    logs.RUN.set(run.id)
     report = RunReport(run.id, pipeline.name, "error")
     began = time.monotonic()
     mask = loaded.secrets.mask

@@ -104,6 +104,14 @@ def open_due(opened: Connections, secrets: Secrets) -> Due:
     return due
 
 
+def read_due(opened: Connections, secrets: Secrets) -> Due | None:
+    """The ledger's due times for reading, never written; None where it is a SQLite file that does not exist yet."""
+    pipeline = opened.pipeline
+    if not ledger_exists(pipeline):
+        return None
+    return Due(opened.ledger(create=False), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+
+
 def open_history(opened: Connections, secrets: Secrets) -> History | None:
     """The ledger for reading, never written; None where it is a SQLite file that does not exist yet."""
     pipeline = opened.pipeline

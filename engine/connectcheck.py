@@ -11,7 +11,7 @@ from engine.ledger.known import Known
 from engine.model import Entity
 from engine.spec.load import Loaded
 from engine.spec.reader import Place
-from engine.stages import exclude, shape, since, source, twins
+from engine.stages import exclude, shape, since, sorting, source, twins
 from engine.stages.flow import Flow
 
 
@@ -21,6 +21,10 @@ class Checked:
 
     problems: list[Problem] = field(default_factory=list)
     database_failed: bool = False
+
+    def said(self, text: str) -> bool:
+        """True when a problem that was found is this one, or its cause."""
+        return any(problem.message in text for problem in self.problems)
 
 
 def check_connections(loaded: Loaded) -> Checked:
@@ -32,7 +36,12 @@ def check_connections(loaded: Loaded) -> Checked:
         for index, entity in enumerate(pipeline.entities):
             try:
                 _check_entity(loaded, found, opened, index, entity)
-            except (ConnectionFailed, SourceError) as failure:
+            except ConnectionFailed as failure:
+                found.database_failed = True
+                # The same connection fails for every entity that reads it.
+                if not found.said(str(failure)):
+                    found.problems.append(loaded.document.problem(("connections", entity.connection), str(failure)))
+            except SourceError as failure:
                 found.database_failed = True
                 found.problems.append(loaded.document.problem(("entities", index), str(failure)))
             except EntityError as failure:
@@ -46,7 +55,8 @@ def check_connections(loaded: Loaded) -> Checked:
                 found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
         except LedgerError as failure:
             found.database_failed = True
-            found.problems.append(loaded.document.problem(("ledger",), str(failure)))
+            if not found.said(str(failure)):
+                found.problems.append(loaded.document.problem(("ledger",), str(failure)))
     return found
 
 
@@ -65,6 +75,9 @@ def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, i
     except EntityError as failure:
         found.problems.append(loaded.document.problem((*place, "changed_since"), str(failure)))
     keys = source.check_keys(connection, entity, run)
+    sorts = sorting.advice(source.Reader(connection, entity, run)) if keys and keys.rows >= sorting.WORTH else None
+    if sorts:
+        found.problems.append(loaded.document.problem((*place, "id"), f"entity {entity.name!r}: {sorts}", warning=True))
     if keys and keys.repeated:
         message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {keys.repeated:,} rows repeat one; only the first of each is sent"
         found.problems.append(loaded.document.problem((*place, "id"), message))

@@ -177,6 +177,8 @@ class Api:
     breaker: Breaker | None = None
     expect: Literal["json"] | None = None
     """What the body of a 2xx must be."""
+    check: tuple[str, str] | None = None
+    """Method and path of a request that stores nothing, to try the credentials with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,10 @@ class Pipeline:
     lease_expires: float
     api: Api
     entities: tuple[Entity, ...]
+    shown: str = ""
+    """The spec's path as the user typed it."""
+    entities_at: tuple[int, int] = (1, 1)
+    """Line and column of the key `entities`."""
 
 
 @dataclass(frozen=True, slots=True)

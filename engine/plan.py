@@ -8,15 +8,15 @@ from typing import Any
 
 from engine.context import RunContext
 from engine.db.connection import Connection
+from engine.db.sql import Statement
 from engine.endpoint.session import Caller
 from engine.errors import ConnectionFailed, EntityError, SourceError
 from engine.ledger.history import History
 from engine.ledger.known import Lookup
 from engine.ledger.parks import Park
 from engine.model import Batch, Entity, Exclusion, Rejection
-from engine.stages import chunk, exclude, narrow, shape, since, source, twins
+from engine.stages import chunk, exclude, narrow, shape, since, sorting, source, twins
 from engine.stages.flow import Counts, Flow
-from engine.stages.source import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Request:
     url: str
     headers: dict[str, str]
     body: bytes
+    records: int
 
 
 @dataclass(slots=True)
@@ -34,7 +35,7 @@ class EntityPlan:
     """What a run would find and send of one entity.
 
     `since` is the value from which it would be read, where only what changed is. `in_doubt` are records of open batches, `without_id` and `repeated` rows that it would reject. While its endpoint is
-    parked, nothing is sent.
+    parked, nothing is sent. `statements` read its source, each with what it is for; `sorts` says what the database sorts for every page.
     """
 
     name: str
@@ -48,6 +49,8 @@ class EntityPlan:
     """Rows whose ID has the same canonical form as another's."""
     reasons: dict[str, int] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    statements: list[tuple[str, Statement]] = field(default_factory=list)
+    sorts: str | None = None
     park: Park | None = None
     rows: int | None = None
     """Rows of the source, where less than all of them was read."""
@@ -71,10 +74,7 @@ class EntityPlan:
             "name": self.name, "exclude": self.exclude, "since": self.since, "in_source": counts.read, "tracked": counts.excluded, "dropped": counts.dropped,
             "in_doubt": self.in_doubt, "resting": counts.resting, "due": self.due, "batches": counts.batches, "rejected": counts.rejected,
             "without_id": self.without_id, "repeated_ids": self.repeated, "twin_ids": self.twins,
-            "parked_until": str(self.park.until) if self.park else None, "error": self.error,
-            "requests": [
-                {"method": r.method, "url": r.url, "headers": r.headers, "body": r.body.decode()} for r in self.requests
-            ],
+            "sorts": self.sorts, "parked_until": str(self.park.until) if self.park else None, "error": self.error,
         }  # fmt: skip
 
 
@@ -85,9 +85,14 @@ def plan_entity(
     visible: str | None,
     run: RunContext,
     caller: Caller,
-    preview: int,
+    requests: int,
+    *,
+    statements: bool = False,
 ) -> EntityPlan:
-    """Read the entity as a run would, and count; without a ledger everything is due. The first `preview` requests are kept."""
+    """Read the entity as a run would, and count; without a ledger everything is due.
+
+    The first `requests` requests are kept, and the `statements` that read the source.
+    """
     made, met = EntityPlan(entity.name), set[str]()
     try:
         lookup = replace(_lookup(history, entity), met=met)
@@ -96,14 +101,20 @@ def plan_entity(
         look = since.look(reader, history.tables.tracking.name, history.watermark) if history else None
         span = source.Span(since=look.since) if look else source.WHOLE
         made.since = str(span.since) if span.since else None
-        for batch in _batches(entity, connection, lookup, visible, run, made, span):
+        flow = _flow(made)
+        narrowed = narrow.pages(connection, entity, run, lookup, visible, flow, span)
+        made.exclude = narrowed.how
+        if statements:
+            made.statements = list(narrow.statements(narrowed))
+        for batch in _batches(entity, narrowed, lookup, flow):
             made.counts.batches += 1
-            if len(made.requests) < preview:
+            if len(made.requests) < requests:
                 made.requests.append(_request(entity, batch, caller))
         made.in_doubt = len(met)
         keys = source.check_keys(connection, entity, run)
         if keys:
             made.without_id, made.repeated = keys.without_id, keys.repeated
+            made.sorts = sorting.advice(reader) if keys.rows >= sorting.WORTH else None
         made.twins = len(twins.of(reader))
     except (SourceError, ConnectionFailed) as failure:
         made.error, made.database_failed = str(failure), True
@@ -116,15 +127,9 @@ def _lookup(history: History | None, entity: Entity) -> Lookup:
     return history.lookup(entity.name, changed=entity.resend == "changed") if history else Lookup(None, entity.name)
 
 
-def _batches(
-    entity: Entity,
-    connection: Connection,
-    lookup: Lookup,
-    visible: str | None,
-    run: RunContext,
-    made: EntityPlan,
-    span: Span,
-) -> Iterator[Batch]:
+def _flow(made: EntityPlan) -> Flow:
+    """Counts what the stages refuse, with the reasons."""
+
     def refuse(rejection: Rejection) -> None:
         made.counts.due += 1
         made.counts.rejected += 1
@@ -132,9 +137,10 @@ def _batches(
         if rejection.reason in made.reasons or len(made.reasons) < 20:
             made.reasons[rejection.reason] = made.reasons.get(rejection.reason, 0) + 1
 
-    flow = Flow(refuse, made.counts)
-    narrowed = narrow.pages(connection, entity, run, lookup, visible, flow, span)
-    made.exclude = narrowed.how
+    return Flow(refuse, made.counts)
+
+
+def _batches(entity: Entity, narrowed: narrow.Narrowed, lookup: Lookup, flow: Flow) -> Iterator[Batch]:
     due = exclude.tracked(
         narrowed.rows,
         entity.id,
@@ -148,4 +154,4 @@ def _batches(
 
 def _request(entity: Entity, batch: Batch, caller: Caller) -> Request:
     prepared = caller.prepared(entity.method, caller.url(entity.endpoint), batch.payload, "<a new key for each batch>")
-    return Request(entity.method, str(prepared.url), dict(prepared.headers), batch.payload)
+    return Request(entity.method, str(prepared.url), dict(prepared.headers), batch.payload, len(batch.ids))

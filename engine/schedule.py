@@ -70,6 +70,29 @@ def latest_missed(plan: Schedule, last: datetime, now: datetime) -> datetime | N
     return newest
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a start of the loop does about one pipeline: when it is due, and why then. `skipped` is a missed time that is not served."""
+
+    due: datetime
+    why: str
+    skipped: datetime | None = None
+
+
+def at_start(plan: Schedule, last: datetime | None, now: datetime) -> Start:
+    """The first due time after a start at `now`, by the last time served (None before the first) and the misfire rule."""
+    if last is None:
+        if plan.every is not None:
+            return Start(now, "nothing was served yet, so that `every` begins at once")
+        return Start(next_due(plan, now), "the first time of the schedule; nothing was served yet")
+    missed = latest_missed(plan, last, now)
+    if missed is None:
+        return Start(next_due(plan, last), f"the next after {_text(last)}, the last one served")
+    if plan.misfire == "once":
+        return Start(missed, f"missed {_text(missed)}; `misfire: once` serves it at once")
+    return Start(next_due(plan, missed), f"missed {_text(missed)}; `misfire: skip` leaves it out", missed)
+
+
 @dataclass(slots=True)
 class Entry:
     """One pipeline of the loop."""
@@ -91,6 +114,8 @@ class Loop:
     now: Callable[[], datetime]
     run_once: RunOnce
     memory: Memory
+    cut_short: bool = False
+    """True when a run was cancelled before it was through."""
     _scheduler: schedule.Scheduler = field(default_factory=schedule.Scheduler)
 
     def run(self) -> None:
@@ -133,12 +158,6 @@ class Loop:
         entry.ask_again = None
         if entry.due is None:
             entry.due = self._first_due(entry, now)
-            _LOG.info(
-                "%s: next run %s",
-                entry.name,
-                _text(entry.due),
-                extra={"fields": {"pipeline": entry.name, "due": _text(entry.due)}},
-            )
         if now < entry.due:
             return
         # Times that passed during a long run are served by one run.
@@ -149,20 +168,17 @@ class Loop:
 
     def _first_due(self, entry: Entry, now: datetime) -> datetime:
         """When an entry is due after a start, by what the ledger remembers and the misfire rule."""
-        last = self.memory.last_due(entry)
-        if last is None:
-            return now if entry.plan.every is not None else next_due(entry.plan, now)
-        missed = latest_missed(entry.plan, last, now)
-        if missed is None:
-            return next_due(entry.plan, last)
-        if entry.plan.misfire == "once":
-            _LOG.info(
-                "%s: missed %s, running once now", entry.name, _text(missed), extra={"fields": {"pipeline": entry.name}}
-            )
-            return missed
-        _LOG.info("%s: missed %s, skipped", entry.name, _text(missed), extra={"fields": {"pipeline": entry.name}})
-        self.memory.served(entry, missed)
-        return next_due(entry.plan, missed)
+        start = at_start(entry.plan, self.memory.last_due(entry), now)
+        _LOG.info(
+            "%s: next run %s: %s",
+            entry.name,
+            _text(start.due),
+            start.why,
+            extra={"fields": {"pipeline": entry.name, "due": _text(start.due)}},
+        )
+        if start.skipped is not None:
+            self.memory.served(entry, start.skipped)
+        return start.due
 
     def _serve(self, entry: Entry, due: datetime) -> None:
         """One run. Its due time counts as served when it is over, unless it was cancelled: then a restart goes on."""
@@ -177,7 +193,9 @@ class Loop:
                 status,
                 extra={"fields": {"pipeline": entry.name, "status": status}},
             )
-            if status != "cancelled":
+            if status == "cancelled":
+                self.cut_short = True
+            else:
                 self.memory.served(entry, due)
         except SyncLedgerError as failure:
             _LOG.error("%s: %s", entry.name, failure, extra={"fields": {"pipeline": entry.name}})
@@ -197,6 +215,14 @@ class Memory:
         """The last due time that was served or skipped. Raises `LedgerError`."""
         return self._due(entry, lambda due: due.last_due())  # type: ignore[no-any-return]
 
+    def look(self, entry: Entry) -> datetime | None:
+        """The same, without creating anything. Raises `LedgerError`."""
+        loaded = self._loaded[entry.spec]
+        assert loaded.pipeline is not None  # noqa: S101 - load() gives one
+        with compose.connections(loaded.pipeline) as opened:
+            due = compose.read_due(opened, loaded.secrets)
+            return due.last_due() if due else None
+
     def served(self, entry: Entry, due: datetime) -> None:
         """Remember a due time as served. Raises `LedgerError`."""
         self._due(entry, lambda memory: memory.set_last_due(due))
@@ -206,6 +232,26 @@ class Memory:
         assert loaded.pipeline is not None  # noqa: S101 - load() gives one
         with compose.connections(loaded.pipeline) as opened:
             return work(compose.open_due(opened, loaded.secrets))
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """One due time as a start now would have it. `why` is said of the first of each pipeline, `at_once` of one that would run now."""
+
+    due: datetime
+    pipeline: str
+    at_once: bool = False
+    why: str | None = None
+
+
+def coming(entry: Entry, last: datetime | None, now: datetime) -> Iterator[Coming]:
+    """The due times of a pipeline if the loop were started now, by the computation that the loop itself uses."""
+    start = at_start(entry.plan, last, now)
+    at_once = start.due <= now
+    yield Coming(now.astimezone(entry.plan.timezone) if at_once else start.due, entry.name, at_once, start.why)
+    for due in due_times(entry.plan, start.due):
+        if due > now:
+            yield Coming(due, entry.name)
 
 
 def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:

@@ -55,7 +55,7 @@ def test_a_plan_takes_the_second_record_of_an_id_where_the_first_is_not_sent(
 ) -> None:
     project.fill("Users", "Id, Level", [(1, "bad" * 40), ("1", "7")])
     project.entity(page_size=1, **keys)
-    planned = project.cli("plan", project.write(), "--format", "json", "--preview", "9")
+    planned = project.cli("plan", project.write(), "--format", "json", "--preview", "9", "--full")
     found = json.loads(planned.stdout)["entities"][0]
     ran = users(project.run(code=None))
     assert [request["body"].encode() for request in found["requests"]] == [request.body for request in api.requests]

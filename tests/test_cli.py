@@ -99,7 +99,9 @@ def test_run_shows_a_table_and_one_sentence(project: Project, api: FaultAPI) -> 
     assert rows_of(finished.stdout, "Users")[:6] == ["Users", "5", "0", "5", "5", "3"]
     assert rows_of(finished.stdout, "Others")[:6] == ["Others", "2", "0", "2", "2", "1"]
     assert "Delivered 7 records in 4 calls" in finished.stdout
-    assert "Users: started" in finished.stderr
+    assert re.match(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d INFO Users: started$", finished.stderr.splitlines()[0]
+    )
     quiet = project.cli("run", project.file, "--quiet", "--entity", "Others")
     assert "Nothing new to send: 2 records are delivered" in quiet.stdout
     assert "Users" not in quiet.stdout
@@ -131,6 +133,7 @@ def test_run_as_json_has_exactly_the_documented_keys_and_its_log_lines_are_json(
     assert api.of("/empty") == []
     lines = [json.loads(line) for line in finished.stderr.splitlines()]
     assert {"time", "level", "event"} <= set(lines[0])
+    assert {line["run_id"] for line in lines} == {document["run_id"]}
     assert [line["accepted"] for line in lines if "done" in line["event"]] == [3, 0]
     calls = project.ledger(
         "SELECT COUNT(*) FROM SchedulerLog WHERE LogID = ? AND Activity LIKE 'Sync Batch:%'", document["run_id"]
@@ -153,11 +156,15 @@ def test_limit_counts_due_records_the_rejected_ones_too(project: Project, api: F
 def test_an_unknown_entity_is_wrong_usage_with_a_suggestion(project: Project, api: FaultAPI) -> None:
     project.users(1)
     project.entity()
-    finished = project.cli("run", project.write(), "--entity", "Usres", "--format", "json")
+    project.write()
+    finished = project.cli("run", "pipelines/sync.yaml", "--entity", "Usres", "--format", "json")
     assert finished.returncode == 2
     (problem,) = json.loads(finished.stdout)["problems"]
     assert {"file", "line", "column", "message"} <= set(problem)
     assert "did you mean 'Users'" in problem["message"]
+    # The path as it was typed, and the place of `entities` in it.
+    line = project.file.read_text().splitlines().index("entities:") + 1
+    assert (problem["file"], problem["line"], problem["column"]) == ("pipelines/sync.yaml", line, 1)
     assert api.requests == []
     assert not (project.folder / "log.db").exists()
 
@@ -279,7 +286,7 @@ def test_plan_shows_the_exact_requests_of_the_run_and_writes_nothing(project: Pr
         batch_size=2, body={"wrap": "items"}, fields={"Name": "string", "Id": "int", "Amount": "decimal"}, method="PUT"
     )
     project.spec["api"]["headers"] = {"X-Tenant": "hr"}
-    finished = project.cli("plan", project.write(), "--preview", "2", "--format", "json")
+    finished = project.cli("plan", project.write(), "--preview", "2", "--full", "--format", "json")
     assert finished.returncode == 0, finished.stderr
     (planned,) = json.loads(finished.stdout)["entities"]
     assert api.requests == []

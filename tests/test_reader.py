@@ -255,7 +255,7 @@ def test_utf_16_as_windows_writes_it_is_refused_with_the_remedy() -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("a: b: c\n", 1), ("a: [1, 2\nb: 3\n", 2), ("a: 'x\nb: 3\n", 2), ("- a\nb: c\n", 2), ("a: @x\n", 1), ("a: 1\n b: 2\n", 2)],
+    [("a: b: c\n", 1), ("a: [1, 2\nb: 3\n", 2), ("a: 'x\nb: 3\n", 1), ("- a\nb: c\n", 2), ("a: @x\n", 1), ("a: 1\n b: 2\n", 2)],
 )  # fmt: skip
 def test_a_syntax_error_has_a_line(text: str, line: int) -> None:
     found = problem(text)

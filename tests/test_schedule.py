@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 
 from engine.errors import LedgerError, SpecError
 from engine.model import Schedule
-from engine.schedule import Entry, Loop, due_times, latest_missed, next_due
+from engine.schedule import Entry, Loop, Memory, due_times, latest_missed, next_due
+from engine.spec.load import load
 from tests.faultapi import FaultAPI, slow
+from tests.inprocess import Engine
 from tests.project import Project
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -40,6 +42,11 @@ def cron(line: str, zone: str = "UTC", misfire: str = "once") -> Schedule:
 
 def texts(plan: Schedule, after: datetime, count: int) -> list[str]:
     return [due.isoformat() for due in islice(due_times(plan, after), count)]
+
+
+@pytest.fixture
+def engine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Engine:
+    return Engine(capsys, monkeypatch)
 
 
 # Due times
@@ -383,8 +390,88 @@ def test_the_coming_times_are_printed_merged_in_order(project: Project, tmp_path
     text = project.cli("schedule", first, "--next", "10")
     lines = text.stdout.splitlines()
     assert len(lines) == 10
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT02:00:00\+07:00  sync", line) for line in lines)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT02:00:00\+07:00  sync  the first time of the schedule.*", lines[0])
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT02:00:00\+07:00  sync", line) for line in lines[1:])
     assert not (project.folder / "log.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "served", "first"),
+    [
+        ({"every": "15m"}, None, "now: nothing was served yet"),
+        ({"every": "15m"}, timedelta(minutes=10), "the next after"),
+        ({"every": "15m"}, timedelta(hours=5, minutes=7), "now: missed"),
+        ({"cron": "0 2 * * *", "misfire": "skip"}, timedelta(days=3), "missed"),
+        ({"cron": "0 2 * * *", "misfire": "once"}, timedelta(days=3), "now: missed"),
+    ],
+)
+def test_the_coming_times_are_those_of_the_loop(
+    project: Project, engine: Engine, schedule: dict[str, str], served: timedelta | None, first: str
+) -> None:
+    """`--next` says what a start now does: at once on a new ledger, by the times the ledger remembers on another. It writes nothing."""
+    project.entity()
+    project.spec["schedule"] = schedule
+    file = project.write()
+    if served is not None:
+        remember(file, datetime.now(UTC) - served)
+    before = (project.folder / "log.db").read_bytes() if served else None
+    text = engine("schedule", file, "--next", "3").splitlines()
+    assert text[0].split("  ")[2].startswith(first)
+    shown = [datetime.fromisoformat(line.split("  ")[0]) for line in text]
+    assert ((project.folder / "log.db").read_bytes() if served else None) == before
+    assert served or not (project.folder / "log.db").exists()
+    # The loop itself, with a clock of its own, from the same memory.
+    bench = Bench(schedule_of(file), now=datetime.now(UTC))
+    if served is not None:
+        bench.remembered["a"] = datetime.now(UTC) - served
+    assert (bench.tick() == ["a"]) == ("now" in text[0])
+    following = bench.entries[0].due
+    assert following is not None
+    assert abs(following - shown[1 if "now" in text[0] else 0]) < timedelta(minutes=1)
+
+
+def test_a_ledger_that_cannot_be_read_is_said_and_the_other_pipelines_are_shown(
+    project: Project, engine: Engine
+) -> None:
+    project.entity()
+    project.spec["schedule"] = {"every": "15m"}
+    first = project.write()
+    project.spec.update(name="other", connections={**project.spec["connections"], "log": "sqlite:///broken.db"})
+    second = first.with_name("other.yaml")
+    second.write_text(json.dumps(project.spec), encoding="utf-8")
+    (project.folder / "broken.db").write_bytes(b"no database at all" * 100)
+    assert [time["pipeline"] for time in engine.json("schedule", first, second, "--next", "2", code=4)] == ["sync"] * 2
+    assert "error: other: the table TB_R_SYNC_SCHEDULE" in engine.err
+
+
+def remember(file: Path, due: datetime) -> None:
+    loaded = load(file)
+    entry = Entry(file, schedule_of(file), "sync")
+    Memory({file: loaded}).served(entry, due)
+
+
+def schedule_of(file: Path) -> Schedule:
+    pipeline = load(file).pipeline
+    assert pipeline is not None
+    assert pipeline.schedule is not None
+    return pipeline.schedule
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_nothing_runs_is_a_clean_end(project: Project, number: int) -> None:
+    """A service that is stopped between two runs ends with 0: 130 is for a run that was cut short."""
+    project.entity()
+    project.spec["schedule"] = {"cron": "0 0 1 1 *"}
+    process = project.popen("schedule", project.write())
+    try:
+        assert process.stderr is not None
+        assert "first time of the schedule" in process.stderr.readline()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, errors
 
 
 def test_a_spec_without_a_schedule_is_wrong_usage(project: Project) -> None:

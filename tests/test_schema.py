@@ -236,6 +236,15 @@ def test_every_duration_has_the_same_form() -> None:
         assert [not accepts(PROPERTIES[path], text) for path in durations] == [good] * len(durations), repr(text)
 
 
+def test_an_editor_offers_several_durations() -> None:
+    """Editors offer what stands under `enum` and `examples`; other durations stay valid."""
+    api = json.loads(FILE.read_text(encoding="utf-8"))["properties"]["api"]["properties"]
+    for part in (api["timeout"], api["retry"]["properties"]["wait"], api["breaker"]["properties"]["for"]):
+        assert len(part["examples"]) > 2
+        assert {"enum": part["examples"]} in part["anyOf"]
+        assert Draft202012Validator(part).is_valid("17s")
+
+
 @pytest.mark.parametrize(
     "extra",
     [

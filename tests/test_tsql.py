@@ -241,3 +241,14 @@ def test_the_statements_of_this_suite_are_those_of_the_folder() -> None:
     )
     data = read(Path(ROOT / "pipelines" / "sync.yaml"), "sync.yaml").data
     assert {entity["sql"] for entity in data["entities"]} == set(ENTITIES)
+
+
+def test_sql_server_is_asked_for_an_index_that_begins_with_the_key_in_its_order() -> None:
+    """Its plans are not asked for: the catalogue tells whether an index has the order of the ID."""
+    made = templates("mssql")
+    assert made.dialect.explain is None
+    statement = made.statement("page/index.sql.j2", table="dbo.Jobs", key=("Emp", "Dept"))
+    check_marks(statement)
+    assert statement.parameters == ("dbo.Jobs", 1, "Emp", 2, "Dept")
+    assert statement.text.count("key_ordinal = ?") == 2
+    sqlglot.parse_one(statement.text.replace("?", "1"), dialect="tsql", error_level=ErrorLevel.RAISE)

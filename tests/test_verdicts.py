@@ -135,7 +135,7 @@ def test_without_an_id_the_verdicts_stand_in_the_order_of_the_records() -> None:
 def test_too_few_or_too_many_verdicts_in_order_are_none(entries: int) -> None:
     found = read(["a", "b"], {"items": [{"status": "ok"}] * entries}, id=None)
     assert found.unknown == ("a", "b")
-    assert f"{entries} verdicts for 2 records" in str(found.remark)
+    assert f"verdicts ({entries}) is not that of records (2)" in str(found.remark)
 
 
 def test_an_id_in_verdicts_that_are_read_in_order_is_not_looked_at() -> None:
@@ -436,3 +436,39 @@ def test_a_secret_that_the_api_repeats_in_a_reason_is_masked(project: Project, a
     whole = [row for table in ("TB_R_SYNC_REJECT", "TB_R_SYNC_BATCH", "SchedulerLog", "TB_R_SYNC_RUN")
              for row in project.ledger(f"SELECT * FROM {table}")]  # fmt: skip
     assert secret not in repr(whole) + finished.stdout + finished.stderr
+
+
+# What the spec itself may have wrong
+
+
+def test_an_answer_in_which_accepted_is_never_true_points_at_the_spec(project: Project, api: FaultAPI) -> None:
+    """Every record refused and no reason for any: rather `results.accepted` is wrong than every record."""
+    project.users(3)
+    project.entity(results={"path": "items", "id": "Id", "accepted": "state == 'ok'", "reason": "error"})
+    items = [{"Id": number, "status": "ok"} for number in (1, 2, 3)]
+    api.script("/users", answer(200, {"items": items}))
+    report = project.run(code=1)
+    assert "every verdict was refused without a reason: check results.accepted" in report["entities"][0]["error"]
+
+
+def test_refusals_with_a_reason_are_the_records_own(project: Project, api: FaultAPI) -> None:
+    project.users(2)
+    project.entity(results={"path": "items", "id": "Id", "accepted": "status == 'ok'", "reason": "error"})
+    api.script("/users", answer(200, {"items": [{"Id": 1, "error": "bad"}, {"Id": 2}]}))
+    assert project.run(code=1)["entities"][0]["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"data": [], "meta": {}}, "no list at 'items'; check results.path: its keys are data, meta"),
+        ([{"Id": 1}], "check results.path: the answer is a list itself"),
+        ({}, "it is an empty object"),
+        ({f"k{number}": 1 for number in range(30)}, "k9 and 20 more"),
+        ({"\x1b]0;x\x07": 1}, "\\u001b]0;x\\u0007"),
+    ],
+)
+def test_an_answer_without_the_list_of_the_spec_shows_the_keys_that_are_there(body: object, said: str) -> None:
+    found = verdict.read(Results("items", "Id", "ok"), ["1"], 200, json.dumps(body).encode())
+    assert found.unknown == ("1",)
+    assert said in str(found.remark)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -87,8 +89,26 @@ def problem_json(problem: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+_COLLECTED: ContextVar[list[Any] | None] = ContextVar("_COLLECTED", default=None)
+
+
+@contextmanager
+def collected() -> Iterator[list[Any]]:
+    """What `print_json` is given inside, instead of being printed."""
+    documents: list[Any] = []
+    token = _COLLECTED.set(documents)
+    try:
+        yield documents
+    finally:
+        _COLLECTED.reset(token)
+
+
 def print_json(document: Any) -> None:
     """One JSON document on stdout, in UTF-8 whatever the console."""
+    documents = _COLLECTED.get()
+    if documents is not None:
+        documents.append(document)
+        return
     click.echo(orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2))
 
 
@@ -118,8 +138,8 @@ def print_table(columns: list[tuple[str, str]], rows: list[list[str]]) -> None:
     shown.print(made)
 
 
-def log_setup(log_format: str, *, quiet: bool, times: bool = False) -> logs.Formatter:
+def log_setup(log_format: str, *, quiet: bool) -> logs.Formatter:
     """Log lines on stderr, without any secret that was read."""
-    formatter = logs.setup(as_json=log_format == "json", quiet=quiet, times=times)
+    formatter = logs.setup(as_json=log_format == "json", quiet=quiet)
     formatter.masks.append(masks.masked)
     return formatter

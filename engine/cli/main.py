@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
+import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from engine import __version__, failpoint
 from engine.errors import LeaseHeld, SpecError, SyncLedgerError
 from engine.memory import collect_rarely
 from engine.observe.masks import masked
+from engine.observe.printable import printable
+
+COMPLETE = "_SYNCLEDGER_COMPLETE"
+"""The variable by which a shell's script (`completion`) asks what it may offer."""
 
 # Of each command: its module, and its line in the help.
 COMMANDS = {
@@ -35,6 +43,7 @@ COMMANDS = {
     "init": ("engine.cli.init", "Write a new project to start from."),
     "demo": ("engine.cli.demo", "The whole thing on SQLite with generated HR data."),
     "receive": ("engine.cli.receive", "A local API that counts what arrives."),
+    "completion": ("engine.cli.completion", "Completion of commands and options for your shell."),
 }
 
 EPILOG = """\b
@@ -62,9 +71,28 @@ class _Lazy(click.Group):
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; an unknown command is answered with the nearest one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no such command {printable(args[0])!r}{_nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands by their names alone: no module is loaded for them."""
+        names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return [*names, *super(click.Group, self).shell_complete(ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'run'?`, or where the list is."""
+    near = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else "; `python -m engine --help` lists the commands"
 
 
 @click.group(cls=_Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,8 +109,10 @@ def main() -> NoReturn:
     if problem:
         click.echo(f"error: {problem}", err=True)
         sys.exit(2)
+    if os.environ.get(COMPLETE, "").startswith("powershell"):
+        importlib.import_module("engine.cli.completion")  # click does not know this shell
     try:
-        result = cli.main(standalone_mode=False)
+        result = cli.main(standalone_mode=False, complete_var=COMPLETE)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except click.ClickException as failure:

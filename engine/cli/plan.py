@@ -8,9 +8,11 @@ import click
 
 from engine import compose
 from engine.cli import common
+from engine.cli.preview import request_json, show_request, show_statements, statements_json
 from engine.context import RunContext
 from engine.endpoint.session import Caller
 from engine.observe.masks import masked
+from engine.observe.words import count
 from engine.plan import EntityPlan, plan_entity
 from engine.preflight import MANY
 from engine.preflight import save as save_plan
@@ -18,7 +20,9 @@ from engine.preflight import save as save_plan
 EPILOG = """\b
 Examples:
   python -m engine plan pipelines/sync.yaml
-  python -m engine plan pipelines/sync.yaml --entity Users --preview 1
+  python -m engine plan pipelines/sync.yaml --entity Users --preview 3      three records to read
+  python -m engine plan pipelines/sync.yaml --entity Users --preview 1 --full
+  python -m engine plan pipelines/sync.yaml --entity Users --sql
 """
 
 
@@ -30,17 +34,24 @@ Examples:
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Show the first N requests of each entity, exactly, secrets masked.",
+    help="Show N records of each entity's first request, its headers (secrets masked) and its size.",
 )
+@click.option("--full", is_flag=True, help="With --preview: the exact bytes of N whole requests; alone of the first.")
+@click.option("--sql", is_flag=True, help="Show the statements that read each source, with their parameters.")
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the counts for `run --plan FILE`.")
 @common.format_option
-def plan(spec: Path, entities: tuple[str, ...], preview: int, save: Path | None, format_: str) -> int:
-    """Show what a run of SPEC would send. Reads the sources and the ledger; sends and writes nothing."""
+def plan(
+    spec: Path, entities: tuple[str, ...], preview: int, full: bool, sql: bool, save: Path | None, format_: str
+) -> int:
+    """Show what a run of SPEC would send. Reads the sources and the ledger; sends and writes nothing.
+
+    Exit code 1 when an entity cannot be read as its spec says, or holds records that a run would reject."""
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     pipeline = loaded.pipeline
     assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     caller = Caller(pipeline.api)
+    preview = preview or int(full)
     try:
         with compose.connections(pipeline) as opened:
             history = compose.open_history(opened, loaded.secrets)
@@ -55,7 +66,8 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, save: Path | None,
                     compose.visible(pipeline, entity),
                     run,
                     caller,
-                    preview,
+                    preview if full else min(preview, 1),
+                    statements=sql,
                 )
                 made.park = history.parked(caller.url(entity.endpoint)) if history else None
                 plans.append(made)
@@ -65,9 +77,8 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, save: Path | None,
     if save:
         save_plan(save, pipeline.name, plans)
     if format_ == "json":
-        common.print_json(
-            {"pipeline": pipeline.name, "new_ledger": new, "entities": [_masked_json(made) for made in plans]}
-        )
+        documents = [_json(made, preview, full=full) for made in plans]
+        common.print_json({"pipeline": pipeline.name, "new_ledger": new, "entities": documents})
     else:
         _show(plans)
         if new:
@@ -75,16 +86,30 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, save: Path | None,
                 f"The ledger knows no delivered record of these entities: every record counts as new "
                 f"({sum(made.due for made in plans):,} due). A run with more than {MANY:,} of one entity asks for --first-run."
             )
-    return 4 if any(made.database_failed for made in plans) else 1 if any(made.error for made in plans) else 0
+        _show_details(plans, preview, full=full)
+    return _exit_code(plans)
 
 
-def _masked_json(made: EntityPlan) -> dict[str, object]:
+def _exit_code(plans: list[EntityPlan]) -> int:
+    if any(made.database_failed for made in plans):
+        return 4
+    return 1 if any(made.error or made.counts.rejected for made in plans) else 0
+
+
+def _json(made: EntityPlan, preview: int, *, full: bool) -> dict[str, object]:
     document = made.as_json()
-    for request in document["requests"]:
-        request["url"] = masked(request["url"])
-        request["headers"] = {name: masked(value) for name, value in request["headers"].items()}
     document["error"] = masked(made.error) if made.error else None
+    document["requests"] = [request_json(request, preview, full=full) for request in made.requests]
+    if made.statements:
+        document["statements"] = statements_json(made)
     return document
+
+
+def _show_details(plans: list[EntityPlan], preview: int, *, full: bool) -> None:
+    for made in plans:
+        show_statements(made)
+        for request in made.requests:
+            show_request(request, preview, full=full)
 
 
 def _show(plans: list[EntityPlan]) -> None:
@@ -95,20 +120,19 @@ def _show(plans: list[EntityPlan]) -> None:
     ]
     columns = [("Entity", "left"), *[(title, "right") for title in titles], ("Left out by", "left")]
     common.print_table(columns, rows)
+    said: set[str] = set()
     for made in plans:
-        if made.error:
+        if made.error and made.error not in said:
+            said.add(made.error)
             click.echo(f"{made.name}: {masked(made.error)}")
         if made.since is not None:
             click.echo(f"{made.name}: only what changed since {made.since} is read (`changed_since`)")
+        if made.sorts:
+            click.echo(f"{made.name}: {masked(made.sorts)}")
         if made.park:
             click.echo(f"{made.name}: {made.park}; a run sends nothing there before")
-        for reason, count in made.reasons.items():
-            click.echo(f"{made.name}: {count:,} to reject: {masked(reason)}")
-        for request in made.requests:
-            click.echo(f"\n{request.method} {masked(request.url)}")
-            for name, value in request.headers.items():
-                click.echo(f"{name}: {masked(value)}")
-            click.echo(f"\n{request.body.decode()}")
+        for reason, number in made.reasons.items():
+            click.echo(f"{made.name}: {count(number, 'record')} to reject: {masked(reason)}")
 
 
 _COLUMNS = {

@@ -13,7 +13,7 @@ import click
 
 from engine import app
 from engine.app import RunReport
-from engine.cli import common
+from engine.cli import common, several
 from engine.errors import SpecError
 from engine.observe.masks import masked
 from engine.observe.progress import Lines
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   python -m engine run pipelines/sync.yaml
+  python -m engine run pipelines/staff.yaml pipelines/sync.yaml  both, in this order
   python -m engine run pipelines/sync.yaml --entity Users --limit 10
   python -m engine run pipelines/sync.yaml --format json --quiet
   python -m engine run pipelines/sync.yaml --workers 4
@@ -37,7 +38,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@common.spec_argument
+@several.specs
 @click.option("--entity", "entities", multiple=True, metavar="NAME", help="Only this entity; may be repeated.")
 @click.option("--limit", type=click.IntRange(min=1), help="Due records per entity at most.")
 @click.option(

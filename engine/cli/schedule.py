@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import os
-from itertools import islice, repeat
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -12,9 +13,9 @@ import click
 from engine import app
 from engine.cli import common
 from engine.context import utc_now
-from engine.errors import SpecError
+from engine.errors import LedgerError, SpecError
 from engine.observe import masks
-from engine.schedule import Loop, Memory, due_times, entries, run_spec
+from engine.schedule import Coming, Entry, Loop, Memory, coming, entries, run_spec
 
 EPILOG = """\b
 Examples:
@@ -23,34 +24,58 @@ Examples:
   python -m engine schedule pipelines/sync.yaml --log-format json
 \b
 Each due time loads its spec anew, so a changed entity needs no restart; a
-changed schedule does. SIGTERM finishes what is on the wire and leaves with 130.
+changed schedule does. SIGTERM finishes what is on the wire and leaves: with 130 where a
+run was cut short, with 0 where none was.
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SPEC...")
-@click.option("--next", "coming", type=click.IntRange(min=1), metavar="N", help="Print the next N due times and leave.")
+@click.option(
+    "--next",
+    "count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Print the next N due times of a start now and leave.",
+)
 @common.format_option
 @common.log_options
-def schedule(specs: tuple[Path, ...], coming: int | None, format_: str, log_format: str, quiet: bool) -> int:
+def schedule(specs: tuple[Path, ...], count: int | None, format_: str, log_format: str, quiet: bool) -> int:
     """Run each SPEC when its schedule says so, in this process, until SIGINT or SIGTERM."""
-    common.log_setup(log_format, quiet=quiet, times=True)
+    common.log_setup(log_format, quiet=quiet)
     try:
         made, loaded = entries(list(specs))
     except SpecError as failure:
         common.leave_with_problems(failure, format_)
     for spec in loaded.values():
         masks.remember(spec.secrets.mask)
-    if coming:
-        now = utc_now()
-        merged = heapq.merge(*[zip(islice(due_times(entry.plan, now), coming), repeat(entry.name)) for entry in made])
-        times = [{"due": due.isoformat(timespec="seconds"), "pipeline": name} for due, name in islice(merged, coming)]
-        if format_ == "json":
-            common.print_json(times)
-        else:
-            for time in times:
-                click.echo(f"{time['due']}  {time['pipeline']}")
-        return 0
+    memory = Memory(loaded)
+    if count:
+        return _show(made, memory, count, format_)
     with app.cancel_on_signals(lambda: os._exit(130)) as cancelled:
-        Loop(made, cancelled, utc_now, run_spec, Memory(loaded)).run()
-    return 130
+        loop = Loop(made, cancelled, utc_now, run_spec, memory)
+        loop.run()
+    return 130 if loop.cut_short else 0
+
+
+def _show(made: list[Entry], memory: Memory, count: int, format_: str) -> int:
+    """The next due times as a start now would have them. A ledger that cannot be read leaves its pipeline out, and exit code 4."""
+    now, plans, failed = utc_now(), [], False
+    for entry in made:
+        try:
+            plans.append(coming(entry, memory.look(entry), now))
+        except LedgerError as failure:
+            failed = True
+            click.echo(f"error: {entry.name}: {masks.masked(str(failure))}", err=True)
+    times = list(islice(heapq.merge(*plans, key=lambda coming: coming.due), count))
+    if format_ == "json":
+        common.print_json([{**asdict(time), "due": time.due.isoformat(timespec="seconds")} for time in times])
+    else:
+        for time in times:
+            click.echo(_line(time))
+    return 4 if failed else 0
+
+
+def _line(time: Coming) -> str:
+    why = f"  {'now: ' if time.at_once else ''}{time.why}" if time.why else ""
+    return f"{time.due.isoformat(timespec='seconds')}  {time.pipeline}{why}"

@@ -9,6 +9,7 @@ import orjson
 
 from engine.errors import Problem
 from engine.observe import masks
+from engine.observe.words import count
 from engine.spec.across import across
 from engine.spec.load import Loaded, examine
 
@@ -17,6 +18,7 @@ Examples:
   python -m engine validate pipelines/*.yaml
   python -m engine validate pipelines/*.yaml --format github     annotations in a pull request
   python -m engine validate pipelines/sync.yaml --connect        also opens the databases
+  python -m engine validate pipelines/sync.yaml --connect --api  and tries the token
 """
 
 
@@ -24,53 +26,58 @@ Examples:
 @click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SPEC...")
 @click.option("--connect", is_flag=True, help="Also open the connections and compare columns, IDs and ledger tables.")
 @click.option(
+    "--api", is_flag=True, help="Also fetch the token and try the credentials with the request of `api.check`."
+)
+@click.option(
     "--format",
     "format_",
     type=click.Choice(["text", "json", "github"]),
     default="text",
     help="json, or GitHub annotations.",
 )
-def validate(specs: tuple[Path, ...], connect: bool, format_: str) -> int:
+def validate(specs: tuple[Path, ...], connect: bool, api: bool, format_: str) -> int:
     """Show all problems of all SPECs as file:line:column: message. Warnings alone leave exit code 0."""
     found = [examine(spec) for spec in specs]
     problems = [problem for loaded in found for problem in loaded.problems]
     for loaded in found:
         masks.remember(loaded.secrets.mask)
-    database_failed = False
-    if connect:
-        problems, database_failed = _with_connections(found)
+    unreachable = False
+    if connect or api:
+        problems, unreachable = _outside(found, connect=connect, api=api, quiet=format_ == "json")
     problems += [Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity) for p in across(found)]
     _print(problems, format_, len(specs))
     if any(problem.severity == "error" for problem in problems):
-        return 4 if database_failed else 2
+        return 4 if unreachable else 2
     return 0
 
 
-def _with_connections(found: list[Loaded]) -> tuple[list[Problem], bool]:
-    """All problems, those of the databases too; a missing variable is an error here."""
-    from engine.connectcheck import check_connections  # noqa: PLC0415 - petl and drivers only where they are used
+def _outside(found: list[Loaded], *, connect: bool, api: bool, quiet: bool) -> tuple[list[Problem], bool]:
+    """All problems, those of the databases and the API too, and whether one could not be reached; a missing variable is an error here."""
+    from engine.apicheck import check_api  # noqa: PLC0415 - petl and drivers only where they are used
+    from engine.connectcheck import check_connections  # noqa: PLC0415
 
-    problems: list[Problem] = []
-    failed = False
+    problems = [_as_error(problem) for loaded in found for problem in loaded.problems]
+    wrong_spec = any(problem.severity == "error" for loaded in found for problem in loaded.problems)
+    failed, met = False, []
     for loaded in found:
-        for problem in loaded.problems:
-            missing = "environment variable" in problem.message
-            problems.append(
-                Problem(
-                    problem.file,
-                    problem.line,
-                    problem.column,
-                    problem.message,
-                    "error" if missing else problem.severity,
-                )
-            )
-        if loaded.pipeline:
+        if loaded.pipeline and connect:
             checked = check_connections(loaded)
-            problems += [
-                Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity) for p in checked.problems
-            ]
+            met += checked.problems
             failed = failed or checked.database_failed
-    return problems, failed and not any(problem.severity == "error" for loaded in found for problem in loaded.problems)
+        if loaded.pipeline and api:
+            tried = check_api(loaded)
+            met += tried.problems
+            failed = failed or tried.unreachable
+            if tried.answered and not quiet:
+                click.echo(f"{loaded.pipeline.name}: {masks.masked(tried.answered)}", err=True)
+    problems += [Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity) for p in met]
+    return problems, failed and not wrong_spec
+
+
+def _as_error(problem: Problem) -> Problem:
+    missing = "environment variable" in problem.message
+    severity = "error" if missing else problem.severity
+    return Problem(problem.file, problem.line, problem.column, problem.message, severity)
 
 
 def _print(problems: list[Problem], format_: str, specs: int) -> None:
@@ -85,13 +92,8 @@ def _print(problems: list[Problem], format_: str, specs: int) -> None:
         click.echo(_annotation(problem) if format_ == "github" else str(problem))
     if format_ == "text":
         errors = sum(problem.severity == "error" for problem in problems)
-        warnings = len(problems) - errors
-        what = (
-            f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
-            if problems
-            else "no problems"
-        )
-        click.echo(f"{specs} spec{'s' * (specs != 1)}: {what}", err=True)
+        what = f"{count(errors, 'error')}, {count(len(problems) - errors, 'warning')}" if problems else "no problems"
+        click.echo(f"{count(specs, 'spec')}: {what}", err=True)
 
 
 def _annotation(problem: Problem) -> str:

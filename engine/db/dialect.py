@@ -32,6 +32,8 @@ class Dialect:
     """Statements that begin every session."""
     place: str | None
     """A query for where a session is (database, schema): one row."""
+    explain: tuple[str, str] | None
+    """What is put before a statement to see its plan, and a pattern by which the plan shows that rows are sorted."""
     types: tuple[tuple[str, str], ...]
     """Column types of the ledger's tables, by the name its CREATE statements use."""
 
@@ -87,5 +89,6 @@ def _load(file: Path) -> Dialect:
         tuple(data["odbc"].items()),
         tuple(data["session"]),
         data.get("place"),
+        (data["explain"]["with"], data["explain"]["sorts"]) if "explain" in data else None,
         tuple(data["types"].items()),
     )

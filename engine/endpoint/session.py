@@ -86,7 +86,7 @@ class Caller:
             ).prepare()
         return requests.Request(method, url, headers=headers, data=body, auth=self._auth).prepare()
 
-    def call(self, method: str, url: str, payload: bytes, key: str) -> Answer | NoAnswer:
+    def call(self, method: str, url: str, payload: bytes, key: str | None) -> Answer | NoAnswer:
         """One attempt. Never raises for what the network or the API does."""
         body = gzip.compress(payload, mtime=0) if self._api.gzip else payload
         started = time.monotonic()
@@ -138,6 +138,11 @@ class Caller:
         sent = watched.sent and not isinstance(failure, auth.TokenRefused)
         refused = not sent and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
         return NoAnswer(reason, sent, seconds, status, refused)
+
+    def authenticate(self) -> None:
+        """Fetch the token, where one has to be fetched. Raises `auth.TokenRefused`."""
+        if isinstance(self._auth, auth.Renewable):
+            self._auth(requests.Request("GET", self._api.base_url).prepare())
 
     def renew(self) -> bool:
         """True when there is a token that can be fetched anew after a 401."""

@@ -16,6 +16,9 @@ from engine.model import Rejection, Results
 _EXACT = 2.0**53
 _NAMED = 3
 """Strange IDs that a remark names."""
+_SHOWN_KEYS, _LONGEST = 10, 40
+"""Keys of an answer that a remark names, and how much of each."""
+_NO_REASON = "refused by the API without a reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,17 @@ def read(results: Results | None, ids: Sequence[str], status: int, body: bytes) 
         remark = "207 Multi-Status counts as accepted, since the spec has no `results` to read its verdicts with"
         return Verdicts(tuple(ids), (), (), remark if status == 207 else None)
     try:
-        entries = _search(results.path, _parsed(body))
+        document = _parsed(body)
+        entries = _search(results.path, document)
     except (ValueError, RecursionError) as failure:
         what = "it is empty" if not body.strip() else f"{failure}"
         return Verdicts((), (), tuple(ids), f"the answer cannot be read for verdicts: {what}")
     if not isinstance(entries, list):
-        return Verdicts((), (), tuple(ids), f"the answer has no list at {results.path!r}")
+        return Verdicts((), (), tuple(ids), f"the answer has no list at {results.path!r}{_keys(document)}")
     if results.id is None and len(entries) != len(ids):
-        remark = f"the answer has {len(entries)} verdicts for {len(ids)} records, so none can be told apart"
+        remark = (
+            f"the number of verdicts ({len(entries)}) is not that of records ({len(ids)}), so none can be told apart"
+        )
         return Verdicts((), (), tuple(ids), remark)
     return _Sorting(results, ids, status).sort(entries)
 
@@ -65,6 +71,15 @@ def not_json(status: int, body: bytes) -> str | None:
     except (ValueError, RecursionError) as failure:
         return f"a body that is no JSON ({failure!s:.200})"
     return None
+
+
+def _keys(document: Any) -> str:
+    """What there is instead, for whoever wrote `results.path`."""
+    if isinstance(document, dict):
+        names = [json.dumps(str(name)[:_LONGEST])[1:-1] for name in list(document)[:_SHOWN_KEYS]]
+        more = f" and {len(document) - _SHOWN_KEYS} more" if len(document) > _SHOWN_KEYS else ""
+        return f"; check results.path: its keys are {', '.join(names)}{more}" if names else "; it is an empty object"
+    return "; check results.path: the answer is a list itself (`@`)" if isinstance(document, list) else ""
 
 
 @dataclass(slots=True)
@@ -121,22 +136,25 @@ class _Sorting:
         retryable = _found(self.results.retryable, entry) is True
         text = reason if isinstance(reason, str) else None if reason is None else json.dumps(reason, ensure_ascii=False)
         duplicate = _found(self.results.duplicate, entry) is True
-        return Rejection(
-            id_, text or "refused by the API without a reason", self.status, retryable, duplicate=duplicate
-        )
+        return Rejection(id_, text or _NO_REASON, self.status, retryable, duplicate=duplicate)
 
     def _remark(self, unknown: Sequence[str]) -> str | None:
         missing = [id_ for id_ in unknown if id_ not in self.contradicted]
         remarks = [
-            f"{len(missing)} records are not mentioned in the answer, or not readably ({_some(missing)})"
+            f"{len(missing)} record{'s' * (len(missing) != 1)} not mentioned in the answer, or not readably ({_some(missing)})"
             if missing
             else "",
             f"the answer names IDs that were not sent: {_some(self.wrong)}" if self.wrong else "",
             f"the answer names IDs more than once: {_some(self.repeated)}" if self.repeated else "",
             f"it says yes and no to {_some(sorted(self.contradicted))}" if self.contradicted else "",
             f"{self.unreadable} of its verdicts cannot be read" if self.unreadable else "",
+            "every verdict was refused without a reason: check results.accepted" if self._none_accepted() else "",
         ]
         return "; ".join(filter(None, remarks)) or None
+
+    def _none_accepted(self) -> bool:
+        """True where all were refused and nothing says why: rather `accepted` is never true than every record bad."""
+        return bool(self.rejected) and not self.accepted and all(r.reason == _NO_REASON for r in self.rejected.values())
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
 import orjson
 
 Mask = Callable[[str], str]
+RUN: ContextVar[str | None] = ContextVar("RUN", default=None)
+"""The run that this thread works for: every line of JSON carries it."""
 
 
 class Formatter(logging.Formatter):
     """One line per record; every secret is masked, also in tracebacks."""
 
-    def __init__(self, *, as_json: bool, times: bool) -> None:
-        super().__init__("%(asctime)s %(message)s" if times and not as_json else "%(message)s")
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__("%(message)s" if as_json else "%(asctime)s %(levelname)s %(message)s")
         self._as_json = as_json
         self.masks: list[Mask] = []
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002 - logging's
+        """The local time with its zone, ISO 8601."""
+        return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="seconds")
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -31,6 +38,7 @@ class Formatter(logging.Formatter):
             "time": _iso(record.created),
             "level": record.levelname.lower(),
             "event": self._mask_text(text),
+            **({"run_id": run} if (run := RUN.get()) else {}),
             **fields,
         }
         return orjson.dumps(entry, default=str).decode()
@@ -44,10 +52,10 @@ class Formatter(logging.Formatter):
         return text
 
 
-def setup(*, as_json: bool, quiet: bool, times: bool = False, stream: TextIO | None = None) -> Formatter:
-    """Send the engine's log records to stderr. With `quiet` only warnings and worse; with `times` each begins with its time."""
+def setup(*, as_json: bool, quiet: bool, stream: TextIO | None = None) -> Formatter:
+    """Send the engine's log records to stderr. With `quiet` only warnings and worse."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    formatter = Formatter(as_json=as_json, times=times)
+    formatter = Formatter(as_json=as_json)
     handler.setFormatter(formatter)
     logger = logging.getLogger("engine")
     logger.handlers[:] = [handler]

@@ -24,6 +24,8 @@ class Lines:
         self._every = every
         self._last = 0.0
         self._waits: dict[tuple[str, str], float] = {}
+        self._said: dict[str, str] = {}
+        """Each error that was said, and the entity that had it first."""
 
     def __enter__(self) -> Lines:
         return self
@@ -77,7 +79,9 @@ class Lines:
         text = words(counts) if counts.due else nothing
         fields = {**self._fields, **_fields(name, counts)}
         if error:
-            _LOG.error("%s%s: %s; %s", self._name, name, text, error, extra={"fields": {**fields, "error": error}})
+            first = self._said.setdefault(error, name)
+            shown = error if first == name else f"for the same reason as {first}"
+            _LOG.error("%s%s: %s; %s", self._name, name, text, shown, extra={"fields": {**fields, "error": error}})
         else:
             _LOG.info("%s%s: done, %s", self._name, name, text, extra={"fields": fields})
 

@@ -131,7 +131,16 @@ def _api(data: dict[str, Any], root: Path) -> Api:
         cert_key=root / data["cert_key"] if data["cert_key"] else None,
         gzip=data["gzip"],
         expect=data["expect"],
+        check=_check(data["check"]),
     )
+
+
+def _check(text: str | None) -> tuple[str, str] | None:
+    """Method and path of `GET /health`."""
+    if text is None:
+        return None
+    method, path = text.split(" ", 1)
+    return method, path
 
 
 def _pause(rate: str | None) -> float:

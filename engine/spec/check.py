@@ -15,6 +15,7 @@ from jsonschema.exceptions import ValidationError
 from engine import assets
 from engine.errors import Problem
 from engine.model import FieldType
+from engine.spec import hints
 from engine.spec.environment import Interpolated
 from engine.spec.reader import Document, Place, resolve
 
@@ -158,6 +159,9 @@ def _sentence(error: ValidationError, place: Place, document: Document) -> str:
     part: dict[str, Any] = error.schema  # type: ignore[assignment]  # every subschema of ours is an object
     expected: Any = error.validator_value
     shown, title = _shown(error.instance, place, document), part.get("title", "value")
+    hint = hints.for_value(str(place[-1]), part, error.instance) if place and error.instance is not None else None
+    if hint and error.validator in ("type", "pattern"):
+        return f"{_name(place)} is {shown}; {hint}"
     match error.validator:
         case "type":
             kinds = [expected] if isinstance(expected, str) else [kind for kind in expected if kind != "null"]
@@ -199,6 +203,11 @@ def _name(place: Place) -> str:
 
 def _shown(value: Any, place: Place, document: Document) -> str:
     """The value as written in the file, never what a variable holds; nothing where it may be a secret."""
+    if place == ("api", "base_url") and isinstance(value, str):
+        # Where it came from a variable, the name alone would not tell what is wrong.
+        return repr(hints.url(value)) + (
+            f" (from {document.raw[place]})" if document.raw.get(place, value) != value else ""
+        )
     if any(place[: len(secret)] == secret for secret in _SECRET_PLACES) and not isinstance(value, (dict, list)):
         return "not shown" if value is not None else "empty"
     if isinstance(value, dict):

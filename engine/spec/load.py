@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import Problem, SpecError
 from engine.model import Pipeline
-from engine.spec import lint
+from engine.spec import lint, transport
 from engine.spec.build import build
 from engine.spec.check import check
 from engine.spec.environment import interpolate, variables
@@ -43,10 +43,15 @@ def examine(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:
     secrets = Secrets(collect(found.data, found.places))
     problems = check(document, found)
     if isinstance(found.data, dict):
-        problems += lint.lint(lint.Subject(document, found.data, found, root))
+        subject = lint.Subject(document, found.data, found, root)
+        problems += lint.lint(subject) + transport.check(subject)
     masked = sorted({Problem(p.file, p.line, p.column, secrets.mask(p.message), p.severity) for p in problems})
     sound = not any(problem.severity == "error" for problem in masked) and not found.missing
-    return Loaded(masked, build(found.data, spec.absolute(), root) if sound else None, secrets, document)
+    pipeline = None
+    if sound:
+        place = document.keys.get(("entities",), (1, 1))
+        pipeline = replace(build(found.data, spec.absolute(), root), shown=str(spec), entities_at=place)
+    return Loaded(masked, pipeline, secrets, document)
 
 
 def load(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from engine.errors import Problem, SpecError
+from engine.spec import hints
 
 Key = str | int | float | bool | None
 Place = tuple[Key | int, ...]
@@ -88,10 +89,8 @@ def parse(raw: bytes, shown: str) -> Document:
     try:
         builder.build(iter(yaml.parse(text, Loader=_LOADER)))
     except yaml.MarkedYAMLError as failure:
-        mark = failure.problem_mark or failure.context_mark
-        raise _error(
-            shown, _explain(failure, text), mark.line + 1 if mark else 1, mark.column + 1 if mark else 1
-        ) from None
+        message, mark = hints.for_yaml(failure, document.lines)
+        raise _error(shown, message, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1) from None
     except yaml.reader.ReaderError as failure:
         bad = next((match for match in _FORBIDDEN.finditer(text)), None)
         line, column = _place(text[: bad.start()]) if bad else (1, 1)
@@ -262,17 +261,6 @@ def _mark(event: yaml.Event) -> tuple[int, int]:
 
 def _error(file: str, message: str, line: int = 1, column: int = 1) -> SpecError:
     return SpecError([Problem(file, line, column, message)])
-
-
-def _explain(failure: yaml.MarkedYAMLError, text: str) -> str:
-    mark = failure.problem_mark
-    if mark is not None:
-        lines = text.splitlines()
-        line = lines[mark.line] if mark.line < len(lines) else ""
-        if "\t" in line[: mark.column + 1]:
-            return "a tab; YAML is indented with spaces"
-    context = f" {failure.context}" if failure.context else ""
-    return f"not YAML: {failure.problem}{context}"
 
 
 def _place(before: str) -> tuple[int, int]:

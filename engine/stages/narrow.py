@@ -15,7 +15,7 @@ from petl.util.base import Table
 
 from engine.context import RunContext
 from engine.db.connection import Connection
-from engine.db.sql import TrackedIn
+from engine.db.sql import Statement, TrackedIn
 from engine.errors import EntityError
 from engine.identity import InvalidID, canonical_guids, canonical_key
 from engine.ledger.known import Known, Lookup
@@ -34,10 +34,11 @@ _WORTH = 4
 
 @dataclass(frozen=True, slots=True)
 class Narrowed:
-    """The rows that may be due, as a petl table, and how the others are left out."""
+    """The rows that may be due, as a petl table, how the others are left out, and who reads."""
 
     rows: Table
     how: Exclusion
+    reader: Reader
 
 
 def pages(
@@ -58,10 +59,30 @@ def pages(
     if how == "in_database":
         assert visible is not None, "chosen only where it is"  # noqa: S101
         reader = replace(reader, tracking=TrackedIn(visible, entity.name, _is_guid(entity)))
-        return Narrowed(_Untracked(reader, flow), how)
+        return Narrowed(_Untracked(reader, flow), how, reader)
     if how == "ids_first":
-        return Narrowed(_IdsFirst(reader, lookup, flow), how)
-    return Narrowed(source.Pages(reader), how)
+        return Narrowed(_IdsFirst(reader, lookup, flow), how, reader)
+    return Narrowed(source.Pages(reader), how, reader)
+
+
+def statements(narrowed: Narrowed) -> Iterator[tuple[str, Statement]]:
+    """The statements that read the source, as a run would have them, each with what it is for. The first page is read.
+
+    Raises `SourceError`.
+    """
+    reader, keys = narrowed.reader, narrowed.how == "ids_first"
+    size = reader.entity.page_size
+    names, positions = (reader.entity.id, ()) if reader.own_paging else reader.key(reader.columns())
+    first = replace(reader.request(names, reader.span.after, size), keys=keys)
+    of = " of IDs" if keys else ""
+    yield f"first page{of}", reader.statement(first)
+    page = reader.read(first)
+    positions = tuple(range(len(names))) if keys else positions or reader.key(page.columns)[1]
+    last = reader.last_key(page.rows, positions) if page.rows else ()
+    if last:
+        yield f"next page{of}", reader.statement(replace(reader.request(names, last, size), keys=keys))
+    if last and keys:
+        yield "the rows of IDs that are due", reader.statement(replace(reader.request(names, None, 1), find=(last,)))
 
 
 def choose(entity: Entity, reader: Reader, lookup: Lookup, visible: str | None) -> Exclusion:

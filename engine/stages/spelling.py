@@ -16,7 +16,7 @@ def spelled(entity: Entity, reported: Sequence[str]) -> tuple[str, ...]:
     plain = [re.sub(r":\d+$", "", name).casefold() for name in reported]
     folded = [name.casefold() for name in reported]
     folded = [base if base in folded else name for base, name in zip(plain, folded, strict=True)]
-    double = next((name for index, name in enumerate(reported) if folded[index] in folded[:index]), None)
+    double = next((reported[folded.index(name)] for index, name in enumerate(folded) if name in folded[:index]), None)
     if double is not None:
         raise SourceError(
             f"entity {entity.name!r}: the SQL returns two columns called {double!r}; give one of them another name with AS"

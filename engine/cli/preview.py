@@ -1,0 +1,89 @@
+"""How `plan` shows a request: some of its records to read, or the exact bytes; and the statements that read the source."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import orjson
+
+from engine.db.sql import Statement
+from engine.observe.masks import masked
+from engine.observe.printable import printable
+from engine.observe.words import count
+from engine.plan import EntityPlan, Request
+
+
+def request_json(request: Request, records: int, *, full: bool) -> dict[str, Any]:
+    """One request: its exact bytes as text under `body`, or its first records under `shown`."""
+    head = {
+        "method": request.method, "url": masked(request.url),
+        "headers": {name: masked(value) for name, value in request.headers.items()},
+        "bytes": len(request.body), "records": request.records,
+    }  # fmt: skip
+    return head | ({"body": request.body.decode()} if full else {"shown": _first(request.body, records)[0]})
+
+
+def show_request(request: Request, records: int, *, full: bool) -> None:
+    """The request as a person reads it."""
+    click.echo(f"\n{request.method} {printable(masked(request.url))}")
+    for name, value in request.headers.items():
+        click.echo(f"{name}: {printable(masked(value))}")
+    click.echo(f"\nbody: {count(len(request.body), 'byte')}, {count(request.records, 'record')}")
+    if full:
+        body = request.body.decode()
+        # A pipe gets the exact bytes; a terminal must not be steered by them.
+        click.echo(printable(body) if sys.stdout.isatty() else body)
+        return
+    _, document = _first(request.body, records)
+    for line in orjson.dumps(document, option=orjson.OPT_INDENT_2).decode().splitlines():
+        click.echo(printable(line))
+    if request.records > records:
+        click.echo(f"... and {count(request.records - records, 'more record')}")
+
+
+def _first(body: bytes, wanted: int) -> tuple[list[Any], Any]:
+    """The first records of a body, and the body with only these. Numbers keep every digit."""
+
+    def exact(text: str) -> orjson.Fragment:
+        return orjson.Fragment(text.encode())
+
+    document = json.loads(body, parse_float=exact, parse_int=exact)
+    if isinstance(document, dict):
+        ((key, records),) = document.items()
+        return records[:wanted], {key: records[:wanted]}
+    return document[:wanted], document[:wanted]
+
+
+def statements_json(made: EntityPlan) -> list[dict[str, Any]]:
+    """The statements of an entity with their parameters, in order."""
+    return [
+        {"what": what, "sql": masked(statement.text), "parameters": [_plain(value) for value in statement.parameters]}
+        for what, statement in made.statements
+    ]
+
+
+def show_statements(made: EntityPlan) -> None:
+    """The statements of an entity as a person reads them; each value stands for one `?`, in order."""
+    for what, statement in made.statements:
+        click.echo(f"\n{made.name}: {what}")
+        for line in _lines(statement):
+            click.echo(line)
+
+
+def _lines(statement: Statement) -> Iterator[str]:
+    for line in masked(statement.text).splitlines():
+        if line.strip():
+            yield printable(line.rstrip())
+    values = ", ".join(repr(_plain(value)) for value in statement.parameters)
+    yield f"-- parameters: {printable(values)}" if values else "-- no parameters"
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON can hold it, without secrets."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return masked(value.hex() if isinstance(value, (bytes, bytearray)) else str(value))

@@ -1,0 +1,59 @@
+"""One command over several specs, one after the other."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.cli import common
+from engine.errors import Problem, SpecError
+from engine.spec.load import load
+
+_GRAVITY = (0, 1, 3, 2, 4, 70, 130)
+"""Exit codes, the gravest last."""
+_CANCELLED = 130
+
+
+def specs(command: Callable[..., int]) -> Callable[..., int]:
+    """The argument SPEC...: `command` is called with each spec in order. The exit code is the gravest of all.
+
+    All specs are read before the first is acted on. Of several, JSON is one document: a list under `runs`.
+    """
+
+    @functools.wraps(command)
+    def each(specs: tuple[Path, ...], **options: Any) -> int:
+        if len(specs) == 1:
+            return command(spec=specs[0], **options)
+        if options.get("entities"):
+            raise click.UsageError("--entity names an entity of one SPEC; run that one alone")
+        _check(specs, options["format_"])
+        as_json = options["format_"] == "json"
+        codes: list[int] = []
+        with common.collected() as documents:
+            for spec in specs:
+                if not as_json:
+                    click.echo(("\n" if codes else "") + f"{spec}:")
+                codes.append(command(spec=spec, **options))
+                if codes[-1] == _CANCELLED:
+                    break
+        if as_json:
+            common.print_json({"runs": documents})
+        return max(codes, key=_GRAVITY.index)
+
+    return click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SPEC...")(each)
+
+
+def _check(specs: tuple[Path, ...], format_: str) -> None:
+    """Leaves with every problem of every spec, before anything is done."""
+    problems: list[Problem] = []
+    for spec in specs:
+        try:
+            load(spec)
+        except SpecError as failure:
+            problems += failure.problems
+    if problems:
+        common.leave_with_problems(SpecError(problems), format_)
