@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -19,7 +23,7 @@ from engine.stages import shape
 from engine.stages.block import ORIGIN
 from engine.stages.flow import Counts, Flow
 from tests.faultapi import FaultAPI
-from tests.project import Project, check_sums
+from tests.project import ROOT, Project, check_sums
 
 pytestmark = pytest.mark.inside
 
@@ -343,7 +347,7 @@ def test_the_first_failure_of_a_record_is_the_reason_and_nothing_more_is_done_fo
     assert counts.dropped == 0
 
 
-@pytest.mark.parametrize("text", ["Missing", "Missing + 1", "Name + 1", "Name.nothing", "1 / 0", "[1][5]", "Name()"])
+@pytest.mark.parametrize("text", ["Missing", "Missing + 1", "Name + 1", "Name.nothing", "1 / 0", "[1][5]"])
 def test_an_expression_that_fails_names_the_field_and_stops_only_that_record(text: str) -> None:
     records, refused, _ = apply(["Name", "Good"], [["Ann", 0], ["Bob", 1]], {"add": {"V": f"1 if Good else ({text})"}})
     assert [record["Name"] for record in records] == ["Bob"]
@@ -553,3 +557,155 @@ def test_the_id_is_taken_before_transforms_change_it(project: Project, api: Faul
     assert api.of("/users")[0].records == [{"Key": "K1"}, {"Key": "K2"}]
     assert project.tracked() == ["1", "2"]
     assert project.run()["entities"][0]["excluded"] == 2
+
+
+# Cost, bounds, NULL
+
+
+def _calls(columns: int, *steps: dict[str, Any]) -> int:
+    """Python calls that a table with so many columns and 20 rows costs."""
+    header = [f"C{number}" for number in range(columns)]
+    rows = [["1"] * columns for _ in range(20)]
+    counted = 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        records, refused, _ = apply(header, rows, *steps)
+    finally:
+        sys.setprofile(None)
+    assert (len(records), refused) == (20, [])
+    return counted
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda names: {"convert": dict.fromkeys(names, "int")},
+        lambda names: {"convert": dict.fromkeys(names, "value ~ C0")},
+        lambda names: {"convert": {name: {"1": "one"} for name in names}},
+        lambda names: {"add": {f"New{name}": f"{name} ~ 'x'" for name in names}},
+        lambda names: {"fill": dict.fromkeys(names, 0)},
+        lambda names: {"move": dict.fromkeys(names, 0)},
+        lambda names: {"rename": {name: f"New{name}" for name in names}},
+        lambda names: {"cut": names[::-1]},
+    ],
+    ids=["convert", "convert by expression", "convert by map", "add", "fill", "move", "rename", "cut"],
+)
+def test_an_operation_over_many_columns_costs_in_proportion_to_them(step: Any) -> None:
+    """Counted in calls, not in time: twice the columns cost twice as much, not four times."""
+    few, many = (_calls(columns, step([f"C{number}" for number in range(columns)])) for columns in (50, 200))
+    assert many < 4.5 * few
+
+
+@pytest.mark.parametrize("name", ["convert", "add", "fill", "move", "rename"])
+def test_hundreds_of_columns_in_one_operation(name: str) -> None:
+    """More columns than Python's stack is deep."""
+    header = [f"C{number}" for number in range(1200)]
+    argument = {
+        "convert": dict.fromkeys(header, "int"), "add": {f"N{column}": column for column in header}, "fill": dict.fromkeys(header, 0),
+        "move": dict.fromkeys(header, 0), "rename": {column: f"N{column}" for column in header},
+    }[name]  # fmt: skip
+    records, refused, _ = apply(header, [["1"] * 1200], {name: argument})
+    assert refused == []
+    assert len(records[0]) == (2400 if name == "add" else 1200)
+
+
+def test_hundreds_of_operations_in_a_row() -> None:
+    steps: list[dict[str, Any]] = [{"convert": {"V": "value + 1"}} for _ in range(1200)]
+    assert one("V", 0, *steps, {"select": "V > 0"}) == {"V": 1200}
+
+
+def test_a_column_of_one_convert_sees_what_those_before_it_became() -> None:
+    records, _, _ = apply(["A", "B"], [["a", "b"]], {"convert": {"A": "upper", "B": "A ~ value"}})
+    assert records == [{"A": "A", "B": "Ab"}]
+
+
+def test_an_add_cannot_see_a_column_that_comes_after_it() -> None:
+    _, refused, _ = apply(["A"], [[1]], {"add": {"B": "C", "C": "1"}})
+    assert "'C' is undefined" in refused[0].reason
+
+
+def test_a_failed_column_keeps_its_reason_and_the_columns_after_it_are_not_tried() -> None:
+    records, refused, _ = apply(["A", "B"], [["x", "y"], ["1", "2"]], {"convert": {"A": "int", "B": "int"}})
+    assert records == [{"A": 1, "B": 2}]
+    assert [(rejection.id, rejection.reason) for rejection in refused] == [
+        ("1", "field 'A': 'x' is not a whole number")
+    ]
+
+
+def test_select_drops_what_null_leaves_unknown_and_add_names_it() -> None:
+    rows = [["Ann", 1999], ["Bob", 2001], ["Cy", None]]
+    records, refused, counts = apply(["Name", "built"], rows, {"select": "built > 2000"})
+    assert ([record["Name"] for record in records], refused, counts.dropped) == (["Bob"], [], 2)
+    records, refused, counts = apply(["Name", "built"], rows, {"select": "not (built > 2000)"})
+    assert ([record["Name"] for record in records], refused, counts.dropped) == (["Ann"], [], 2)
+    records, refused, _ = apply(["Name", "built"], rows, {"add": {"Age": "2026 - built"}})
+    assert [record["Age"] for record in records] == [27, 25]
+    assert [(rejection.id, rejection.reason) for rejection in refused] == [
+        ("3", "field 'Age': expression '2026 - built' fails: built is NULL")
+    ]
+    _, refused, _ = apply(["Name", "built"], rows, {"convert": {"built": "value + 1"}})
+    assert [rejection.reason for rejection in refused] == ["field 'built': expression 'value + 1' fails: value is NULL"]
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", r"(?=(a+)+$)b|(a|a)*c"])
+def test_a_pattern_that_backtracks_rejects_that_record_and_the_run_goes_on(
+    project: Project, api: FaultAPI, pattern: str
+) -> None:
+    project.fill(
+        "Users",
+        "Id INTEGER PRIMARY KEY, Name TEXT",
+        [(1, "b,c"), (2, "a" * 50_000 + "!"), (3, "a" * 60 + "!"), (4, "d")],
+    )
+    project.entity(transform=[{"split": {"field": "Name", "pattern": pattern, "into": ["First", "Last"]}}])
+    report = project.run(code=None)
+    assert {"1", "4"} <= set(project.tracked())
+    assert report["entities"][0]["accepted"] + report["entities"][0]["rejected"] == 4
+    assert "2" in project.rejects()
+    assert "'Name'" in project.rejects()["2"]
+    assert "the pattern takes more than 0.2 s" in project.rejects()["2"]
+
+
+@pytest.mark.parametrize("pattern", [r"(?<=,) ", r"(?i)\bvan\b", r"\u00a0", r"(?x) , \s*", r"(,)\1", r"\s", r"\Z"])
+def test_patterns_are_those_of_python(pattern: str) -> None:
+    text = "Ann van, der\u00a0Lee,,x"
+    wanted = re.split(pattern, text, maxsplit=2)
+    split = one("V", text, {"split": {"field": "V", "pattern": pattern, "into": ["A", "B", "C"]}})
+    assert list(split.values()) == [*wanted, None, None][:3]
+
+
+def test_a_signal_is_heard_while_a_pattern_backtracks(project: Project, api: FaultAPI) -> None:
+    project.fill(
+        "Users", "Id INTEGER PRIMARY KEY, Name TEXT", [(number, "a" * 50_000 + "!") for number in range(1, 31)]
+    )
+    project.entity(transform=[{"split": {"field": "Name", "pattern": "(a+)+$", "into": ["First", "Last"]}}])
+    project.write()
+    process = project.popen("run", project.file)
+    try:
+        deadline = time.monotonic() + 60
+        while not (project.folder / "log.db").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        # 1 where the last value was given up before the signal came.
+        assert process.wait(timeout=60) in (130, 1)
+    finally:
+        process.kill()
+        process.communicate()
+    assert api.requests == []
+
+
+def test_only_a_spec_that_splits_pays_for_the_import_of_its_engine() -> None:
+    text = "import sys, engine.app, engine.cli.run; print('regex' in sys.modules)"
+    finished = subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    assert finished.stdout.strip() == "False"

@@ -1,12 +1,13 @@
 """Turns a Jinja template into a statement whose values are bound, never pasted.
 
 `{{ value }}` becomes `?` and the value a parameter. Only literal template text, `| identifier` and `| table` reach the
-statement as text. Templates run sandboxed and an undefined name is an error.
+statement as text. Templates run sandboxed and bounded, and an undefined name is an error.
 """
 
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -26,8 +27,8 @@ from jinja2 import (
     pass_context,
 )
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from engine.db.bounded import BoundedSandbox, bounded, budget
 from engine.db.dialect import Dialect, template_folders
 
 PAGE = "page.sql.j2"
@@ -185,7 +186,7 @@ class Templates:
 
     def __post_init__(self) -> None:
         folders = [folder / part for folder in template_folders(self.root) for part in (self.dialect.name, "")]
-        self.environment = _Sandbox(
+        self.environment = BoundedSandbox(
             loader=_InsideLoader([str(folder) for folder in folders]),
             undefined=StrictUndefined,
             autoescape=False,
@@ -241,15 +242,6 @@ def wrap(query: str) -> str:
     return f'{{% extends "{PAGE}" %}}{{% block query %}}\n{query.rstrip().rstrip(";")}\n{{% endblock %}}'
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Mappings such as `after` answer for their keys only: a column may be called `items`."""
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, After):
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
-        return super().getattr(obj, attribute)
-
-
 class _InsideLoader(FileSystemLoader):
     """Refuses a file that a link leads out of the folder it was found in."""
 
@@ -271,14 +263,23 @@ def _resolved(folder: str) -> str:
 
 def _render(render: Callable[..., str], context: Mapping[str, Any]) -> Statement:
     bound: list[Any] = []
-    text = render({**context, "_bound": bound})
+    with bounded(len(context.get("find", ()))):
+        text = render({**context, "_bound": bound})
     return Statement(text.strip(), tuple(bound))
+
+
+def line_of(failure: BaseException) -> str:
+    """` (line 7 of users.sql.j2)`: where rendering failed; Jinja puts template frames into the traceback."""
+    frames = [frame for frame in traceback.extract_tb(failure.__traceback__) if frame.filename.endswith(".j2")]
+    return f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
 
 
 @pass_context
 def _bind(context: Context, value: Any) -> Any:
     if isinstance(value, Sql):
+        budget().take(len(value))
         return value
+    budget().take(1)
     if isinstance(value, Undefined):
         str(value)  # StrictUndefined raises, with its own message
     if not isinstance(value, _BINDABLE):

@@ -1,64 +1,22 @@
-"""Sandboxed Jinja expressions over a record, and the named conversions of `convert`."""
+"""Expressions over a record in Jinja's syntax, and the named conversions of `convert`. docs/expressions.md is their guide."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, meta
+from jinja2 import TemplateSyntaxError
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.model import FieldType
+from engine.sandbox.budget import weigh
+from engine.spec.allowed import NotAllowed
+from engine.spec.evaluate import Compiled, Scope
+from engine.spec.null import Null
 
 Expression = Callable[[Mapping[str, Any]], Any]
-
-_LARGEST = 100_000
-"""Characters or digits that an operation of an expression may make."""
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Refuses what would take the machine down: an expression serves one record."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "*" and _size(left) * _size(right) > _LARGEST:
-            raise SecurityError("the product would be too large")
-        if operator == "**" and (abs(right) > 1000 or _size(left) * abs(right) > _LARGEST):
-            raise SecurityError("the power would be too large")
-        if operator == "%" and isinstance(left, str) and re.search(r"\d{5}|\*", left):
-            raise SecurityError("the format would be too wide")
-        return super().call_binop(context, operator, left, right)
-
-    def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(getattr(obj, "__self__", None), (str, bytes)) and any(
-            _size(value, width=True) > _LARGEST for value in args
-        ):
-            raise SecurityError("the text would be too long")
-        return super().call(context, obj, *args, **kwargs)
-
-
-def _size(value: Any, *, width: bool = False) -> int:
-    """Characters of a text, items of a list, digits of a number (or, as a width, the number itself)."""
-    if isinstance(value, (str, bytes, list, tuple)):
-        return 1 if width else len(value)
-    if isinstance(value, int):
-        return abs(value) if width else max(1, int(value).bit_length() // 3)
-    return 1
-
-
-def _center(value: str, width: int = 80) -> str:
-    if width > _LARGEST:
-        raise SecurityError("the text would be too long")
-    return str(value).center(width)
-
-
-_ENVIRONMENT = _Sandbox(undefined=StrictUndefined, autoescape=False)
-_ENVIRONMENT.filters = {**_ENVIRONMENT.filters, "center": _center}
+Condition = Callable[[Mapping[str, Any]], bool]
 
 TYPES: tuple[FieldType, ...] = get_args(FieldType)
 TEXT: dict[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "strip": str.strip}
@@ -70,30 +28,51 @@ class ExpressionError(ValueError):
 
 def compile_expression(text: str) -> Expression:
     """An expression as a function of a record. Raises `ExpressionError`, when compiled and when called."""
-    try:
-        compiled = _ENVIRONMENT.compile_expression(text, undefined_to_none=False)
-    except TemplateSyntaxError as failure:
-        unknown = re.search(r"No (?:filter|test) named '([^']*)'", failure.message or "")
-        near = (
-            difflib.get_close_matches(unknown[1], [*_ENVIRONMENT.filters, *_ENVIRONMENT.tests], n=1) if unknown else []
-        )
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ExpressionError(f"bad expression {_shown(text)}: {str(failure.message).rstrip('.')}{hint}") from None
-    except (RecursionError, ValueError, OverflowError, MemoryError) as failure:
-        raise ExpressionError(f"bad expression {_shown(text)}: {type(failure).__name__}; it is too large") from None
+    compiled = _compiled(text)
 
     def evaluate(record: Mapping[str, Any]) -> Any:
         try:
-            value = compiled(record)
-            if isinstance(value, StrictUndefined):
-                str(value)
-            return value
-        except SecurityError as failure:
-            raise ExpressionError(f"expression {_shown(text)} is not allowed: {failure}") from None
-        except Exception as failure:  # noqa: BLE001 - whatever a filter raises is this record's failure
-            raise ExpressionError(f"expression {_shown(text)} fails: {failure or type(failure).__name__}") from None
+            return _value(compiled, record, text)
+        except Null as unknown:
+            raise ExpressionError(f"expression {_shown(text)} fails: {unknown}") from None
 
     return evaluate
+
+
+def compile_condition(text: str) -> Condition:
+    """An expression as a condition: one that is unknown, since it meets NULL, does not hold. Raises `ExpressionError`."""
+    compiled = _compiled(text)
+
+    def holds(record: Mapping[str, Any]) -> bool:
+        try:
+            return bool(_value(compiled, record, text))
+        except Null:
+            return False
+
+    return holds
+
+
+def _compiled(text: str) -> Compiled:
+    try:
+        return Compiled(text)
+    except (NotAllowed, SecurityError, TemplateSyntaxError) as failure:
+        raise ExpressionError(f"bad expression {_shown(text)}: {str(failure).rstrip('.')}") from None
+    except (RecursionError, ValueError, OverflowError, MemoryError) as failure:
+        raise ExpressionError(f"bad expression {_shown(text)}: {type(failure).__name__}; it is too large") from None
+
+
+def _value(compiled: Compiled, record: Mapping[str, Any], text: str) -> Any:
+    try:
+        value = compiled.evaluate(Scope(record))
+        if isinstance(value, (list, tuple, dict)):
+            weigh(value)
+        return value
+    except Null:
+        raise
+    except SecurityError as failure:
+        raise ExpressionError(f"expression {_shown(text)} is not allowed: {failure}") from None
+    except Exception as failure:  # noqa: BLE001 - whatever a filter raises is this record's failure
+        raise ExpressionError(f"expression {_shown(text)} fails: {failure or type(failure).__name__}") from None
 
 
 def _shown(text: str) -> str:
@@ -103,8 +82,17 @@ def _shown(text: str) -> str:
 def variables(text: str) -> set[str]:
     """The names that an expression takes from its record."""
     try:
-        return meta.find_undeclared_variables(_ENVIRONMENT.parse("{{ " + text + " }}"))
-    except (TemplateSyntaxError, RecursionError, ValueError):
+        compiled = _compiled(text)
+    except ExpressionError:
+        return set()
+    return compiled.needed | compiled.optional
+
+
+def needed(text: str) -> set[str]:
+    """The names that an expression cannot do without; not those that it gives a default or asks for. Empty for a bad one."""
+    try:
+        return _compiled(text).needed
+    except ExpressionError:
         return set()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from engine.errors import ConnectionFailed, Problem
 from engine.spec import durations, expressions, templates
 from engine.spec.check import did_you_mean, subschema
 from engine.spec.environment import Interpolated
+from engine.spec.patterns import Pattern, PatternError
 from engine.spec.reader import Document, Place
 
 
@@ -210,13 +210,13 @@ def _operation(subject: Subject, place: Place, operation: dict[Any, Any]) -> Ite
                 yield from _compiles(subject, (*place, kind, column), text, wanted)
     split = operation.get("split")
     if isinstance(split, dict) and isinstance(split.get("pattern"), str):
-        yield from _compiles(subject, (*place, "split", "pattern"), split["pattern"], re.compile)
+        yield from _compiles(subject, (*place, "split", "pattern"), split["pattern"], Pattern)
 
 
 def _compiles(subject: Subject, place: Place, text: str, wanted: Callable[[str], object]) -> Iterator[Problem]:
     try:
         wanted(text)
-    except (expressions.ExpressionError, re.error) as failure:
+    except (expressions.ExpressionError, PatternError) as failure:
         yield subject.document.problem(place, str(failure))
     except (RecursionError, OverflowError, ValueError) as failure:
         yield subject.document.problem(place, f"this cannot be compiled: {type(failure).__name__}; it is too large")

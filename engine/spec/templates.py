@@ -155,7 +155,8 @@ def _explain(found: Templates, failure: Exception) -> tuple[str | None, str]:
     """The word of the template that is wrong, if there is one, and what to say."""
     unknown = re.search(r"No (filter|test) named '([^']*)'", str(failure))
     if unknown:
-        known = found.environment.filters if unknown[1] == "filter" else found.environment.tests
+        all_ = found.environment.filters if unknown[1] == "filter" else found.environment.tests
+        known = [name for name in all_ if not name.startswith("(")]  # those are the engine's own
         return unknown[2], f"template: unknown {unknown[1]} {unknown[2]!r}{did_you_mean(unknown[2], known)}"
     if isinstance(failure, TemplateNotFound):
         return str(failure.name), f"template: there is no template {failure.name!r} to extend or include"

@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 
 from engine.context import RunContext
 from engine.db.connection import Connection, Rows
-from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, TrackedIn
+from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, TrackedIn, line_of
 from engine.errors import DatabaseError, EntityError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
@@ -210,7 +210,9 @@ class Reader:
         try:
             return self.connection.templates.page(self.entity.template, self.entity.query, request)
         except TemplateError as failure:
-            raise SourceError(f"entity {self.entity.name!r}: its SQL template fails: {failure}") from failure
+            raise SourceError(
+                f"entity {self.entity.name!r}: its SQL template fails: {failure}{line_of(failure)}"
+            ) from failure
 
     def execute(self, statement: Statement) -> Rows:
         """Run a statement. Raises `SourceError`, but for text that is not UTF-8."""

@@ -1,0 +1,44 @@
+"""Regular expressions of a spec, matched within a bound of time: `re` may backtrack for years and hears no signal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SECONDS = 0.2
+"""Processor time for one value."""
+_PATIENCE = 5
+_SHORT = 0.005
+"""Processor time for one value once so many have taken too long: a page of such values must not keep a signal waiting."""
+_LONGEST = 1000
+
+
+class PatternError(ValueError):
+    """The pattern cannot be compiled, or takes too long on a value; the text says why."""
+
+
+class Pattern:
+    """A compiled pattern. Raises `PatternError`."""
+
+    def __init__(self, text: str) -> None:
+        import regex  # noqa: PLC0415 - only a spec that splits pays for it
+
+        if len(text) > _LONGEST:
+            raise PatternError(f"a pattern has at most {_LONGEST:,} characters, not {len(text):,}")
+        self._too_long = 0
+        try:
+            self._compiled: Any = regex.compile(text)
+        except (regex.error, RecursionError, OverflowError, ValueError, MemoryError) as failure:
+            raise PatternError(f"not a regular expression: {failure or type(failure).__name__}") from None
+
+    def split(self, value: str, most: int) -> list[str | None]:
+        """The value cut at most so often (0: everywhere). Raises `PatternError` when it takes too long."""
+        limit = SECONDS if self._too_long < _PATIENCE else _SHORT
+        try:
+            parts: list[str | None] = self._compiled.split(value, most, timeout=limit)
+        except TimeoutError:
+            self._too_long += 1
+            raise PatternError(
+                f"the pattern takes more than {limit:g} s on this value of {len(value):,} characters; write it without "
+                "repetitions inside repetitions"
+            ) from None
+        return parts
