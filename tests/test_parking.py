@@ -21,7 +21,6 @@ from engine import app
 from engine.cli.main import main
 from engine.db.connect import open_ledger
 from engine.db.sql import Statement
-from engine.observe import masks
 from engine.spec.load import load
 from engine.stages import post
 from tests.faultapi import FaultAPI, answer
@@ -45,7 +44,7 @@ class Inside(Project):
         assert not env
         assert input is None
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-        argv, known, log = sys.argv, masks._MASKS[:], logging.getLogger("engine")
+        argv, log = sys.argv, logging.getLogger("engine")
         handlers, propagate = log.handlers[:], log.propagate
         code: Any = 0
         sys.argv = ["syncledger", *map(str, arguments)]
@@ -55,7 +54,7 @@ class Inside(Project):
         except SystemExit as leaving:
             code = leaving.code
         finally:
-            sys.argv, masks._MASKS[:] = argv, known
+            sys.argv = argv
             log.handlers[:], log.propagate = handlers, propagate
         texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
         return subprocess.CompletedProcess(sys.argv, code, *texts)

@@ -13,7 +13,6 @@ from engine import app
 from engine.cli import common
 from engine.context import utc_now
 from engine.errors import SpecError
-from engine.observe import masks
 from engine.schedule import Loop, Memory, due_times, entries, run_spec
 
 EPILOG = """\b
@@ -39,8 +38,6 @@ def schedule(specs: tuple[Path, ...], coming: int | None, format_: str, log_form
         made, loaded = entries(list(specs))
     except SpecError as failure:
         common.leave_with_problems(failure, format_)
-    for spec in loaded.values():
-        masks.remember(spec.secrets.mask)
     if coming:
         now = utc_now()
         merged = heapq.merge(*[zip(islice(due_times(entry.plan, now), coming), repeat(entry.name)) for entry in made])

@@ -34,8 +34,6 @@ def validate(specs: tuple[Path, ...], connect: bool, format_: str) -> int:
     """Show all problems of all SPECs as file:line:column: message. Warnings alone leave exit code 0."""
     found = [examine(spec) for spec in specs]
     problems = [problem for loaded in found for problem in loaded.problems]
-    for loaded in found:
-        masks.remember(loaded.secrets.mask)
     database_failed = False
     if connect:
         problems, database_failed = _with_connections(found)
