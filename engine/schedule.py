@@ -20,7 +20,6 @@ from cronsim import CronSim
 from engine import app, compose
 from engine.errors import Problem, SpecError, SyncLedgerError
 from engine.model import Pipeline, Schedule
-from engine.observe import masks
 from engine.observe.progress import Lines
 from engine.spec.load import Loaded, load
 
@@ -286,7 +285,6 @@ def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:
 def run_spec(spec: Path, cancelled: threading.Event) -> str:
     """Run a spec as it stands now; gives the run's status. Raises `SpecError`."""
     loaded = load(spec)
-    masks.remember(loaded.secrets.mask)
     with Lines(loaded.pipeline.name if loaded.pipeline else None) as observer:
         report = app.run_pipeline(loaded, observer, cancelled=cancelled)
     if report.error:

@@ -38,7 +38,6 @@ def work(part: Part) -> PartResult:
     report = EntityReport(part.entity)
     try:
         loaded = _same_spec(part)
-        masks.remember(loaded.secrets.mask)
         _work(part, loaded, report)
     except (SyncLedgerError, OSError) as failure:
         report.error, report.gravity = f"worker {_name()}: {failure}", "database"

@@ -11,6 +11,8 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+from engine.observe import masks
+from engine.observe.secrets import Secrets
 from tests import servers
 from tests.faultapi import FaultAPI
 from tests.project import Inside, Project
@@ -38,6 +40,12 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "HTTPS_PROXY",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process masks what any spec it has read keeps secret; a test has read its own alone."""
+    monkeypatch.setattr(masks, "_ALL", Secrets())
 
 
 @pytest.fixture

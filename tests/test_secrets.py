@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import sqlite3
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 import trustme
@@ -282,6 +284,87 @@ def test_a_header_value_that_is_an_everyday_word_breaks_no_log_row(ready: Projec
     )
     assert isinstance(information["DurationMs"], int)
     assert (information["HttpResponseCode"], information["BatchSize"]) == (200, 3)
+
+
+TOKEN = "Sup3r+geh/e&m<x>Z"
+NINE_FORMS = {
+    "as it is": TOKEN,
+    "json of php": TOKEN.replace("/", "\\/"),
+    "json of .net": "".join(c if c.isalnum() else f"\\u{ord(c):04X}" for c in TOKEN),
+    "json of go": TOKEN.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"),
+    "html": html.escape(TOKEN),
+    "percent, lower case": "".join(f"%{byte:02x}" for byte in TOKEN.encode()),
+    "a form": quote_plus(TOKEN),
+    "base64": base64.b64encode(f"user:{TOKEN}".encode()).decode(),
+    "hexadecimal": TOKEN.encode().hex(),
+}
+
+
+def test_a_token_that_an_api_echoes_in_nine_forms_is_nowhere(ready: Project, api: FaultAPI) -> None:
+    """Per record, in refusals of whole calls, and in a redirect; looked for in every table and everything that is shown."""
+    ready.fill("Users", "Id INTEGER PRIMARY KEY, Name TEXT", ((number, "") for number in range(4, len(NINE_FORMS) + 1)))
+    ready.spec["api"] |= {"auth": {"bearer": "${S}"}, "headers": {"X-Key": "${S}"}}
+    ready.spec["entities"][0]["results"] = {"path": "@", "id": "Id", "accepted": "ok", "reason": "why"}
+    said = [{"Id": at, "ok": False, "why": f"token {form} may not"} for at, form in enumerate(NINE_FORMS.values(), 1)]
+    api.script("/users", answer(200, said))
+    for number, form in enumerate(NINE_FORMS.values()):
+        table = f"T{number}"
+        ready.users(1, table)
+        ready.entity(table)
+        body = f"the token {form} is refused"
+        status = (400, 422, 500)[number % 3]
+        api.script(f"/{table.lower()}", answer(status, body))
+    ready.spec["entities"][-1]["endpoint"] = "/moved"
+    api.script("/moved", answer(302, "", Location=f"{api.url}/login?token={quote_plus(TOKEN)}"))
+    ready.write()
+    env = {"S": TOKEN}
+    text = shown(ready, "run", "pipelines/sync.yaml", code=1, env=env)
+    text += shown(ready, "run", "pipelines/sync.yaml", "--format", "json", "--log-format", "json", code=1, env=env)
+    text += shown(ready, "rejects", "pipelines/sync.yaml", "--format", "csv", env=env)
+    text += shown(ready, "why", "pipelines/sync.yaml", "Users", "1", "--format", "json", env=env)
+    everything = text + stored(ready)
+    assert "may not" in everything
+    assert "is refused" in everything
+    assert "/login" in everything
+    # A base64 text of it begins with `user:`, which may stay.
+    forms = {**NINE_FORMS, "base64": base64.b64encode(f"user:{TOKEN}".encode()).decode()[8:-4]}
+    assert [name for name, form in forms.items() if form in everything] == []
+    assert ["Sup3r" in everything, "geh" in everything] == [False, False]
+
+
+def test_what_a_variable_gave_of_an_endpoint_is_sent_but_stands_nowhere(ready: Project, api: FaultAPI) -> None:
+    """`/users?api_key=${S}`: not in EndpointUrl, not in a reason, not in the table of parked endpoints, which still parks."""
+    ready.spec["entities"][0]["endpoint"] = "/users?api_key=${S}&v=2"
+    sent = f"/users?api_key={quote(TOKEN, safe='+/&')}&v=2"
+    api.script(sent, answer(503, "busy", Retry_After="3600"))
+    ready.write()
+    env = {"S": TOKEN}
+    text = shown(ready, "run", "pipelines/sync.yaml", code=1, env=env)
+    (request,) = api.requests
+    assert request.path == sent
+    (row,) = ready.log_rows()
+    assert row["information"]["EndpointUrl"] == f"{api.url}/users?api_key=***&v=2"
+    text += shown(ready, "run", "pipelines/sync.yaml", env=env)
+    assert len(api.requests) == 1, "it is parked"
+    text += shown(ready, "plan", "pipelines/sync.yaml", "--preview", "1", env=env)
+    text += shown(ready, "retry", "pipelines/sync.yaml", "Users", env=env)
+    assert "not parked any more" in text
+    shown(ready, "run", "pipelines/sync.yaml", env=env)
+    assert len(api.requests) == 2
+    assert leaks(text + stored(ready), TOKEN, quote(TOKEN)) == []
+    assert "geh" not in text + stored(ready)
+
+
+def test_a_secret_at_the_end_of_what_is_looked_at_of_an_answer_is_not_shown_by_half(
+    ready: Project, api: FaultAPI
+) -> None:
+    ready.spec["api"]["auth"] = {"bearer": "${S}"}
+    ready.spec["api"]["retry"] = {"attempts": 1}
+    api.script("/users", answer(500, " " * 65525 + SECRET * 3))
+    ready.write()
+    text = shown(ready, "run", "pipelines/sync.yaml", code=1, env={"S": SECRET})
+    assert "HTTP 500" in stored(ready)
+    assert SECRET[:5] not in text + stored(ready)
 
 
 # OAuth 2

@@ -51,7 +51,6 @@ def load_spec(spec: Path, format_: str) -> Loaded:
         loaded = load(spec)
     except SpecError as failure:
         leave_with_problems(failure, format_)
-    masks.remember(loaded.secrets.mask)
     for problem in loaded.problems:
         click.echo(str(problem), err=True)
     return loaded

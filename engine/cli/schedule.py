@@ -47,8 +47,6 @@ def schedule(specs: tuple[Path, ...], count: int | None, format_: str, log_forma
         made, loaded = entries(list(specs))
     except SpecError as failure:
         common.leave_with_problems(failure, format_)
-    for spec in loaded.values():
-        masks.remember(spec.secrets.mask)
     memory = Memory(loaded)
     if count:
         return _show(made, memory, count, format_)

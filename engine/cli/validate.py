@@ -39,8 +39,6 @@ def validate(specs: tuple[Path, ...], connect: bool, api: bool, format_: str) ->
     """Show all problems of all SPECs as file:line:column: message. Warnings alone leave exit code 0."""
     found = [examine(spec) for spec in specs]
     problems = [problem for loaded in found for problem in loaded.problems]
-    for loaded in found:
-        masks.remember(loaded.secrets.mask)
     unreachable = False
     if connect or api:
         problems, unreachable = _outside(found, connect=connect, api=api, quiet=format_ == "json")

@@ -1,19 +1,17 @@
-"""The masks of every spec this process has read, for texts that leave it outside a run's own report."""
+"""The secrets of every spec this process has read, for texts that leave it outside a run's own report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from engine.observe.secrets import Secrets
 
-_MASKS: list[Callable[[str], str]] = []
+_ALL = Secrets(newest=1000)
 
 
-def remember(mask: Callable[[str], str]) -> None:
-    """Apply this mask to everything that is shown from now on."""
-    _MASKS.append(mask)
+def remember(secrets: Secrets) -> None:
+    """Mask these, and what they learn, in everything that is shown from now on."""
+    secrets.tell(_ALL)
 
 
 def masked(text: str) -> str:
     """The text without any secret of any spec that was read."""
-    for mask in _MASKS:
-        text = mask(text)
-    return text
+    return _ALL.mask(text)

@@ -22,7 +22,8 @@ class Interpolated:
     """The data with its references replaced, and what was found on the way."""
 
     data: Any
-    places: set[Place] = field(default_factory=set)
+    places: dict[Place, list[tuple[int, int]]] = field(default_factory=dict)
+    """Where a text came from variables, and which spans of it did."""
     missing: dict[Place, list[str]] = field(default_factory=dict)
 
 
@@ -58,17 +59,21 @@ def _walk(value: Any, place: Place, known: Mapping[str, str], result: Interpolat
 
 
 def _replace(text: str, place: Place, known: Mapping[str, str], result: Interpolated) -> str:
-    def one(match: re.Match[str]) -> str:
+    made, done = "", 0
+    for match in _REFERENCE.finditer(text):
+        made += text[done : match.start()]
+        done = match.end()
         name, has_default, default = match.groups()
         if name is None:
-            return "$"
-        result.places.add(place)
+            made += "$"
+            continue
+        value = known.get(name)
         # As in a shell, `:-` also stands in for an empty variable.
-        if has_default and not known.get(name):
-            return default or ""
-        if name not in known:
+        if has_default and not value:
+            value = default or ""
+        if value is None:
             result.missing.setdefault(place, []).append(name)
-            return match.group()
-        return known[name]
-
-    return _REFERENCE.sub(one, text)
+            value = match.group()
+        result.places.setdefault(place, []).append((len(made), len(made) + len(value)))
+        made += value
+    return made + text[done:]

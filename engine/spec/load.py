@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.errors import Problem, SpecError
 from engine.model import Pipeline
+from engine.observe import masks
 from engine.spec import lint, transport
 from engine.spec.build import build
 from engine.spec.check import check
@@ -40,7 +41,8 @@ def examine(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:
         found = interpolate(document, variables(root, environment))
     except SpecError as failure:
         return Loaded(failure.problems, None, Secrets(), Document(str(spec)))
-    secrets = Secrets(collect(found.data, found.places))
+    secrets = Secrets(collect(found))
+    masks.remember(secrets)
     problems = check(document, found)
     if isinstance(found.data, dict):
         subject = lint.Subject(document, found.data, found, root)

@@ -1,64 +1,102 @@
-"""Knows every secret of a pipeline and takes it out of any text that someone may read."""
+"""Which values of a spec are secrets."""
 
 from __future__ import annotations
 
 import base64
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from engine.db import strings
+from engine.observe.secrets import Secrets
+from engine.spec.environment import Interpolated
 from engine.spec.reader import Place
 
-MASK = "***"
+__all__ = ["Secrets", "collect"]
+
+_PLAIN = re.compile(r"[A-Za-z]{1,20}[0-9]{0,3}([._~-][A-Za-z]{1,20}[0-9]{0,3}){0,3}|[0-9.]{1,8}")
+"""A part of a path that is plainly a word or a version: `api`, `v2`, `hr-sync`."""
 
 
-class Secrets:
-    """Masks known secret values, in the encodings in which they may turn up."""
-
-    def __init__(self, values: Iterable[str] = ()) -> None:
-        self._forms: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-        self.add(*values)
-
-    def add(self, *values: str) -> None:
-        """Mask these too, from now on."""
-        self._forms |= {form for value in values if value for form in _forms(value)}
-        ordered = sorted(self._forms, key=len, reverse=True)
-        # A short secret is masked where it stands as a word: `a` must not blacken every text.
-        patterns = [re.escape(form) if len(form) > 3 else rf"(?<!\w){re.escape(form)}(?!\w)" for form in ordered]
-        self._pattern = re.compile("|".join(patterns)) if patterns else None
-
-    def mask(self, text: str) -> str:
-        """The text without any secret."""
-        return self._pattern.sub(MASK, text) if self._pattern else text
-
-
-def collect(data: Any, interpolated: set[Place]) -> list[str]:
-    """The secret values of a spec's data: parts of connection strings, auth values, headers that came from variables."""
+def collect(found: Interpolated) -> list[str]:
+    """The secret values of a spec: parts of connection strings and of URLs, auth values, headers that came from variables."""
+    data = found.data
     if not isinstance(data, dict):
         return []
-    found: list[str] = []
+    values: list[str] = []
     connections = data.get("connections")
     if isinstance(connections, dict):
         for text in connections.values():
             if isinstance(text, str):
-                found += strings.secrets(text)
+                values += strings.secrets(text)
     api = data.get("api")
     if isinstance(api, dict):
-        found += _auth(api.get("auth"))
+        values += _auth(api.get("auth"))
         headers = api.get("headers")
         if isinstance(headers, dict):
-            found += [
+            values += [
                 value
                 for name, value in headers.items()
-                if isinstance(value, str) and ("api", "headers", name) in interpolated
+                if isinstance(value, str) and ("api", "headers", name) in found.places
             ]
-        for key in ("proxy", "base_url"):
-            found += _user_info(api.get(key))
-    return found
+    for place, url in _urls(data):
+        values += _user_info(url)
+        for span in found.places.get(place, ()):
+            values += _of_variable(url, span)
+    return values
+
+
+def _urls(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+    """Every URL of a spec, or part of one, with its place."""
+    entities = data.get("entities")
+    numbers = range(len(entities)) if isinstance(entities, list) else ()
+    places: list[Place] = [
+        ("api", "base_url"),
+        ("api", "proxy"),
+        ("api", "auth", "oauth2", "token_url"),
+        ("defaults", "endpoint"),
+        *[("entities", number, "endpoint") for number in numbers],
+    ]
+    for place in places:
+        value: Any = data
+        with suppress(LookupError, TypeError):
+            for step in place:
+                value = value[step]
+            if isinstance(value, str):
+                yield place, value
+
+
+def _of_variable(url: str, span: tuple[int, int]) -> Iterator[str]:
+    """What a variable gave of a URL and is not to be shown: of user information, path, query and fragment.
+
+    Scheme, host, port and a user with a password may be shown; of a variable that gives the host too, words of the path.
+    """
+    start, end = span
+    head = re.match(r"[a-z][a-z0-9+.-]*://", url, re.IGNORECASE)
+    host = head.end() if head else 0
+    if head and start >= host and _is_user_information(url[host:start], url[end:]):
+        yield url[start:end].partition(":")[2] or url[start:end]
+        return
+    path = re.compile("[/?#]|$").search(url, host).start() if head else 0  # type: ignore[union-attr]  # `$` is always there
+    query = re.compile("[?#]|$").search(url, path).start()  # type: ignore[union-attr]
+    inside = url[max(start, path) : min(end, query)].strip("/")
+    pieces = [piece for piece in inside.split("/") if not _PLAIN.fullmatch(piece)]
+    yield from pieces if head and start <= host < end else (inside, *pieces)
+    if "=" in re.split("[?&#;]", url[query:start])[-1]:
+        yield url[start:end]
+    for pair in re.compile("[^?#&;]+").finditer(url, query):
+        value = pair.start() + pair.group().find("=") + 1
+        yield url[max(start, value) : min(end, pair.end())]
+
+
+def _is_user_information(before: str, after: str) -> bool:
+    """True for a text between these two parts of a URL that is a password, a token, or `user:password`."""
+    rest, at, _ = after.partition("@")
+    if not at or re.search("[/?#]", before + rest):
+        return False
+    return ":" in before or ":" not in rest
 
 
 def _auth(auth: Any) -> list[str]:
@@ -74,21 +112,14 @@ def _auth(auth: Any) -> list[str]:
     return found
 
 
-def _user_info(url: Any) -> list[str]:
-    """The password of a URL's user information, and what requests makes of both: a Basic header."""
+def _user_info(url: str) -> list[str]:
+    """The password of a URL's user information (a user without one is a token), and the Basic header that is made of both."""
     try:
-        parts = urlsplit(url) if isinstance(url, str) else None
+        parts = urlsplit(url)
     except ValueError:
         return []
-    if parts is None or not parts.password:
+    secret = parts.password or parts.username
+    if not secret:
         return []
-    user, password = unquote(parts.username or ""), unquote(parts.password)
-    return [parts.password, password, base64.b64encode(f"{user}:{password}".encode()).decode()]
-
-
-def _forms(value: str) -> set[str]:
-    """The value as text, in URLs, in connection strings, in Python and in JSON, once and twice."""
-    forms = {value, quote(value, safe=""), repr(value)[1:-1], value.replace("}", "}}")}
-    for _ in range(2):
-        forms |= {json.dumps(form, ensure_ascii=ascii_)[1:-1] for form in tuple(forms) for ascii_ in (True, False)}
-    return forms
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return [secret, unquote(secret), base64.b64encode(f"{user}:{password}".encode()).decode()]

@@ -28,6 +28,10 @@ _CLOSING = frozenset({401, 403, 404, 405, 407})
 _CONFLICT = 409
 MAX_PARK = 24 * 3600.0
 """Seconds for which an endpoint is parked at most, whatever Retry-After asks for: a wrong date must not stop a pipeline for years."""
+_LOOKED_AT = 65536
+"""Bytes of a refusal that are searched for secrets."""
+_TAIL = 16384
+"""Characters at the end of those that are not shown: they may be the beginning of a secret, in whatever encoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,5 +293,8 @@ def _describe(answer: Answer, mask: Callable[[str], str]) -> str:
     where = (
         f" to {answer.headers.get('Location')}" if 300 <= answer.status < 400 and answer.headers.get("Location") else ""
     )
-    text = " ".join(mask(answer.body[:65536].decode("utf-8", "replace")).split())
+    text = mask(answer.body[:_LOOKED_AT].decode("utf-8", "replace"))
+    if len(answer.body) > _LOOKED_AT:
+        text = text[:-_TAIL]
+    text = " ".join(text.split())
     return f"HTTP {answer.status}{phrase}{where}{': ' + text[:300] if text else ''}"

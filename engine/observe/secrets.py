@@ -1,0 +1,95 @@
+"""Knows secrets and takes them out of any text that someone may read."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+
+from engine.observe.decoding import Span, View, unescaped, views
+
+MASK = "***"
+_SHORT = 3
+"""Characters up to which a secret is masked only as a word of its own, and not in base64 or hexadecimal."""
+
+
+class Secrets:
+    """Masks known secret values, in whatever encoding, or pair of encodings, they turn up."""
+
+    def __init__(self, values: Iterable[str] = (), newest: int | None = None) -> None:
+        """`newest` bounds how many are known: a process that runs for months meets ever new tokens."""
+        self._known: dict[str, set[str]] = {}
+        self._newest = newest
+        self._followers: list[Secrets] = []
+        self._needles: tuple[str, ...] = ()
+        self._words: re.Pattern[str] | None = None
+        self._shortest = sys.maxsize
+        self._lock = threading.Lock()
+        self.add(*values)
+
+    def add(self, *values: str) -> None:
+        """Mask these too, from now on."""
+        with self._lock:
+            self._learn([value for value in values if value])
+        for follower in self._followers:
+            follower.add(*values)
+
+    def _learn(self, values: list[str]) -> None:
+        known = dict(self._known)
+        for value in values:
+            known[value] = known.pop(value, set()) or _readings(value)
+        self._known = dict(list(known.items())[-self._newest :]) if self._newest else known
+        # A short secret is masked where it stands as a word: `a` must not blacken every text.
+        long = [value for value in self._known if len(value) > _SHORT]
+        words = [re.escape(_folded(value)) for value in self._known if len(value) <= _SHORT]
+        self._needles = tuple({_folded(form): None for value in long for form in self._known[value]})
+        self._words = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)") if words else None
+        self._shortest = min(map(len, long), default=sys.maxsize)
+
+    def tell(self, follower: Secrets) -> None:
+        """Let another one mask them as well, and every one that is added later."""
+        self._followers.append(follower)
+        follower.add(*self._known)
+
+    def mask(self, text: str) -> str:
+        """The text without any secret. What holds one is replaced whole, up to the last character of its encoding."""
+        if not self._known:
+            return text
+        spans = [view.source(*span) for view in views(text, self._shortest) for span in self._found(view)]
+        return _replaced(text, spans) if spans else text
+
+    def _found(self, view: View) -> Iterator[Span]:
+        text = _folded(view.text)
+        for needle in self._needles:
+            at = text.find(needle)
+            while at >= 0:
+                yield at, at + len(needle)
+                at = text.find(needle, at + 1)
+        if self._words and not view.bytewise:
+            yield from (match.span() for match in self._words.finditer(text))
+
+
+def _folded(text: str) -> str:
+    """A form field writes a space as `+`: the two count as one character."""
+    return text.replace("+", " ")
+
+
+def _readings(value: str) -> set[str]:
+    """The value, and what it reads where bytes or escapes of it were taken for something else."""
+    utf16 = value.encode("utf-16-le", "surrogatepass").decode("latin-1").strip("\0")
+    latin1 = value.encode("latin-1", "ignore").decode("utf-8", "replace")
+    return {
+        value,
+        *(form for form in (value.strip(), latin1, *unescaped(value), *unescaped(utf16), utf16) if len(form) > _SHORT),
+    }
+
+
+def _replaced(text: str, spans: list[Span]) -> str:
+    parts: list[str] = []
+    done = 0
+    for start, end in sorted(spans):
+        if start >= done:
+            parts += (text[done:start], MASK)
+        done = max(done, end)
+    return "".join([*parts, text[done:]])
