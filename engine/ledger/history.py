@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from engine.ledger import journal, known, lives, parks, rejects, watermarks
+from engine.ledger import carried, journal, known, lives, parks, rejects, verdicts, watermarks
 from engine.ledger import lease as leases
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
@@ -16,8 +16,9 @@ from engine.ledger.lease import Holder
 from engine.ledger.lives import Life
 from engine.ledger.parks import Park
 from engine.ledger.rejects import Reject
-from engine.ledger.store import Store
+from engine.ledger.store import Store, moment
 from engine.ledger.tables import Table, present
+from engine.ledger.verdicts import Verdict
 from engine.ledger.watermarks import Watermark
 
 
@@ -65,7 +66,7 @@ class History(Store):
     def last_success(self) -> datetime | None:
         """When the last fully delivered run began, in UTC."""
         runs = self.runs(1, "delivered")
-        return _utc(runs[0].started) if runs else None
+        return moment(runs[0].started).replace(tzinfo=UTC) if runs else None
 
     def standings(self) -> dict[str, Standing]:
         """What is tracked and rejected, by entity."""
@@ -136,19 +137,29 @@ class History(Store):
         reject = next(iter(self.rejects(entity, record)), None)
         with self.guard("cannot be read"):
             tracked = lives.tracked(self, entity, record) if self._there(self.tables.tracking) else None
+            said = verdicts.of(self, entity, record) if self._there(self.tables.verdict) else []
+            found = self._batches(entity, record, tracked, said, reject) if self._there(self.tables.batch) else None
+            contents = self._there(self.tables.content)
             return Life(
                 tracked=tracked,
-                accepted=lives.content(self, entity, "accepted", record) if self._there(self.tables.content) else None,
-                refused=lives.content(self, entity, "rejected", record) if self._there(self.tables.content) else None,
-                batches=lives.batches(self, entity, record) if self._there(self.tables.batch) else [],
+                accepted=lives.content(self, entity, "accepted", record) if contents else None,
+                refused=lives.content(self, entity, "rejected", record) if contents else None,
+                batches=found.batches if found else [],
                 acts=lives.acts(self, entity, record, tracked, reject) if self._there(self.tables.log) else [],
                 reject=reject,
+                verdicts=said,
+                unsearched=found.unsearched if found else None,
+                now=self.statement("now").rows[0][0],
             )
+
+    def _batches(
+        self, entity: str, record: str, tracked: Any, said: list[Verdict], reject: Reject | None
+    ) -> carried.Found:
+        # `forget` leaves a verdict without a batch, with the time of the delivery.
+        times = [verdict.time for verdict in said if verdict.verdict == "accepted" and not verdict.batch]
+        times += [tracked] if tracked else []
+        known = [reject.batch] if reject and reject.batch else []
+        return carried.batches(self, entity, record, times=times, said=said, known=known)
 
     def _there(self, table: Table) -> bool:
         return present(self.db, table)
-
-
-def _utc(moment: Any) -> datetime:
-    parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.ledger import tracking
+from engine.ledger import tracking, verdicts
 from engine.ledger.log import storable
 from engine.ledger.store import Store
 from engine.model import Rejection
@@ -78,6 +78,7 @@ def write(
     """
     if not rejections:
         return
+    verdicts.refused(store, entity, rejections, batch)
     ids = [rejection.id for rejection in rejections]
     there = standing(store, entity, rejections)
     counted = dict(there if before is None else before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from engine.db.connection import Connection
@@ -61,3 +62,9 @@ class Store:
             yield
         except DatabaseError as failure:
             raise LedgerError(f"the ledger {self.db.description} {what}: {failure}") from failure
+
+
+def moment(value: Any) -> datetime:
+    """A time of the database, naive UTC; SQLite returns them as text."""
+    found: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found

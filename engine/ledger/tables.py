@@ -31,6 +31,7 @@ _BATCH_COLUMNS = (
 _LEASE_COLUMNS = "Pipeline RunId Holder Host Pid Token AcquiredOn HeartbeatOn ExpiresOn"
 _CONTENT_COLUMNS = "EntityType Kind EntityId ContentHash RecordedOn"
 _WATERMARK_COLUMNS = "Pipeline EntityType Watermark Source FullCheckOn UpdatedOn"
+_VERDICT_COLUMNS = "Pipeline EntityType EntityId Verdict Reason HttpResponseCode RunId BatchId RecordedOn"
 _REJECT_COLUMNS = "EntityType EntityId State Reason HttpResponseCode Attempts FirstSeen LastSeen NextTry BatchId"
 
 
@@ -49,6 +50,7 @@ class Tables:
     content: Table
     part: Table
     watermark: Table
+    verdict: Table
 
     @classmethod
     def of(cls, spec: LedgerSpec) -> Tables:
@@ -69,6 +71,13 @@ class Tables:
             _table(f"{prefix}TB_R_SYNC_CONTENT", _CONTENT_COLUMNS, "create_content"),
             _table(f"{prefix}TB_R_SYNC_PART", "RunId EntityType Part Worker Counts UpdatedOn", "create_part"),
             _table(f"{prefix}TB_R_SYNC_WATERMARK", _WATERMARK_COLUMNS, "create_watermark"),
+            _table(
+                f"{prefix}TB_R_SYNC_VERDICT",
+                _VERDICT_COLUMNS,
+                "create_verdict",
+                "create_verdict_index",
+                "verdict_began",
+            ),
         )
 
     def names(self) -> dict[str, str]:
@@ -85,6 +94,7 @@ class Tables:
             "content_table": self.content.name,
             "part_table": self.part.name,
             "watermark_table": self.watermark.name,
+            "verdict_table": self.verdict.name,
         }
 
     def all(self) -> tuple[Table, ...]:
