@@ -21,8 +21,10 @@ _SETTLING = timedelta(minutes=2)
 _MOMENTS = 5
 """Of so many of the latest verdicts the failed batches before them are looked for."""
 _DAY = timedelta(days=1)
+_LAST = 5
+"""Of so many of the latest batches it is asked what they delivered."""
 _ROWS = 500
-_RECORDS = 100_000
+_RECORDS = 50_000
 """A search reads no more than the lists of so many batches, or of so many records."""
 
 
@@ -98,6 +100,17 @@ def batches(
     rows = [*search.rows(sure), *search.rows(others - sure, only_carrying=True)]
     made = [_carried(store, entity, row) for row in sorted(rows, key=lambda row: str(row[7]))]
     return Found(made, max(filter(None, (unsearched, older)), default=None, key=str))
+
+
+def last_delivery(store: Store, entity: str) -> Any:
+    """When the last record of an entity was tracked by one of its latest batches; None where these tracked none."""
+    values = {"pipeline": store.pipeline, "entity": entity, "state": "settled", "since": None, "upto": None}
+    for batch, *_ in store.statement("journal_part", **values, newest=True, limit=_LAST).rows:
+        (row,) = store.statement("batches", ids=tracking.as_json([batch]), pattern="%").rows
+        times = store.statement("tracked_times", entity=entity, ids=row[9]).rows[0]
+        if times[0] is not None and moment(times[0]) >= moment(row[7]) - _SLACK:
+            return times[0]
+    return None
 
 
 @dataclass(frozen=True, slots=True)

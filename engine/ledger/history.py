@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from engine.ledger import carried, journal, known, lives, parks, rejects, verdicts, watermarks
+from engine.ledger import carried, indexes, journal, known, lives, parks, rejects, verdicts, watermarks
 from engine.ledger import lease as leases
+from engine.ledger.indexes import Index
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
 from engine.ledger.lease import Holder
@@ -45,6 +47,10 @@ class Standing:
     next_try: Any = None
 
 
+_FEW = 50_000
+"""Of more tracking rows the times are not read: no index has them."""
+
+
 class History(Store):
     """A ledger for reading. A table that does not exist yet is an empty one."""
 
@@ -68,17 +74,37 @@ class History(Store):
         runs = self.runs(1, "delivered")
         return moment(runs[0].started).replace(tzinfo=UTC) if runs else None
 
-    def standings(self) -> dict[str, Standing]:
-        """What is tracked and rejected, by entity."""
+    def standings(self, entities: Iterable[str] = ()) -> dict[str, Standing]:
+        """What is tracked and rejected, by entity: of these, and of all that have batches or refused records."""
+        rejected = self.reject_counts()
         with self.guard("cannot be read"):
-            tracked, rejected = (
-                {row[0]: row[1:] for row in self.statement(name).rows} if self._there(table) else {}
-                for name, table in (("tracked_counts", self.tables.tracking), ("reject_counts", self.tables.reject))
+            with_batches = (
+                [row[0] for row in self.statement("entities_known", pipeline=self.pipeline).rows]
+                if self._there(self.tables.batch)
+                else []
+            )
+            names = dict.fromkeys([*entities, *with_batches, *rejected])
+            tracked = (
+                {name: self._tracked(name, name in with_batches) for name in names}
+                if self._there(self.tables.tracking)
+                else {}
             )
         return {
-            name: Standing(*tracked.get(name, (0, None)), *rejected.get(name, (0, None, 0, None)))
-            for name in {*tracked, *rejected}
+            name: Standing(*tracked.get(name, (0, None)), *rejected.get(name, (0, None, 0, None))) for name in names
         }
+
+    def _tracked(self, entity: str, with_batches: bool) -> tuple[int, Any]:
+        """How many records are tracked, and when the last of them was: by the last batch that tracked any."""
+        count = int(self.statement("tracked_count", entity=entity).rows[0][0])
+        last = carried.last_delivery(self, entity) if count and with_batches else None
+        if last is None and 0 < count <= _FEW:
+            last = self.statement("tracked_last", entity=entity).rows[0][0]
+        return count, last
+
+    def missing_indexes(self) -> list[tuple[Index, str]]:
+        """The indexes that a large ledger should have and has not, each with the SQL that creates it."""
+        with self.guard("cannot be read"):
+            return indexes.missing(self.db, self.tables)
 
     def open_batches(self, batch: str | None = None, entity: str | None = None) -> list[OpenBatch]:
         """The open batches of the pipeline, or of one entity, or the one with this id."""
@@ -113,6 +139,18 @@ class History(Store):
         """The refused records."""
         with self.guard("cannot be read"):
             return rejects.all_of(self, entity, record) if self._there(self.tables.reject) else []
+
+    def each_reject(self, entity: str, state: str | None = None) -> Iterator[Reject]:
+        """The refused records of an entity, or those in a state, one after the other."""
+        with self.guard("cannot be read"):
+            if self._there(self.tables.reject):
+                yield from rejects.each(self, entity, state)
+
+    def reject_counts(self) -> dict[str, tuple[int, Any, int, Any]]:
+        """By entity: how many records are refused, when the last was, how many are parked, the next try."""
+        with self.guard("cannot be read"):
+            rows = self.statement("reject_counts").rows if self._there(self.tables.reject) else []
+        return {row[0]: (int(row[1]), row[2], int(row[3]), row[4]) for row in rows}
 
     def lookup(self, entity: str, *, changed: bool) -> Lookup:
         """What decides which records of a page are due, as the ledger stands now."""

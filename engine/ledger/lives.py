@@ -46,7 +46,7 @@ def tracked(store: Store, entity: str, record: str) -> Any:
     """When the record was tracked; None when it is not."""
     ids = tracking.as_json(tracking.either_case([record]))
     rows = store.statement("tracked_row", entity=entity, ids=ids).rows
-    return rows[0][1] if rows else None
+    return next((at for _, at in rows if at is not None), None)
 
 
 def content(store: Store, entity: str, kind: tracking.Kind, record: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from engine.db.connection import Connection
 from engine.errors import DatabaseError, LedgerError
-from engine.ledger import log
+from engine.ledger import indexes, log
 from engine.ledger.tables import Tables, ensure
 from engine.model import LedgerSpec
 
@@ -35,6 +35,7 @@ class Store:
         """Create absent tables and check the others."""
         with self.guard("cannot be prepared"):
             ensure(self.db, self.tables)
+            indexes.ensure(self.db, self.tables)
 
     @property
     def names(self) -> dict[str, str]:
