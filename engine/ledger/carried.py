@@ -24,7 +24,7 @@ _DAY = timedelta(days=1)
 _LAST = 5
 """Of so many of the latest batches it is asked what they delivered."""
 _ROWS = 500
-_RECORDS = 50_000
+_RECORDS = 100_000
 """A search reads no more than the lists of so many batches, or of so many records."""
 
 
@@ -157,7 +157,7 @@ class _Search:
             return
         pattern = f"%{_literal(orjson.dumps(self.record).decode())}%" if only_carrying else None
         for row in self.store.statement("batches", ids=tracking.as_json(sorted(wanted)), pattern=pattern).rows:
-            if not only_carrying or self.record in orjson.loads(row[9]):
+            if not only_carrying or (row[9] and self.record in orjson.loads(row[9])):
                 yield row
 
 
