@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from engine import compose
 from engine.context import RunContext
 from engine.errors import ConnectionFailed, EntityError, LedgerError, Problem, SourceError
+from engine.ledger.history import History
 from engine.ledger.known import Known
 from engine.model import Entity
 from engine.spec.load import Loaded
@@ -50,6 +51,7 @@ def check_connections(loaded: Loaded) -> Checked:
             ledger = compose.open_history(opened, loaded.secrets)
             if ledger:
                 ledger.standings()
+                _check_indexes(loaded, found, ledger)
             else:
                 message = "the ledger does not exist yet: the first run creates it, and every record counts as new"
                 found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
@@ -58,6 +60,15 @@ def check_connections(loaded: Loaded) -> Checked:
             if not found.said(str(failure)):
                 found.problems.append(loaded.document.problem(("ledger",), str(failure)))
     return found
+
+
+def _check_indexes(loaded: Loaded, found: Checked, ledger: History) -> None:
+    for index, sql in ledger.missing_indexes():
+        message = (
+            f"the ledger has no index on {index}: `why`, `status` and `prune` read the whole table; "
+            f"the next run creates it where its user may, else have it created: {sql}"
+        )
+        found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
 
 
 def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, index: int, entity: Entity) -> None:

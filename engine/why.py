@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.context import RunContext, utc_now
+from engine.context import RunContext
 from engine.db.connection import Connection
 from engine.errors import ConnectionFailed, EntityError, SourceError
 from engine.ledger.history import History
 from engine.ledger.known import Known
 from engine.ledger.lives import Life
 from engine.ledger.parks import Park
+from engine.ledger.store import moment
 from engine.ledger.watermarks import Watermark
 from engine.model import Entity, Rejection
 from engine.payload import content_hash
@@ -46,7 +47,9 @@ class Answer:
     def known(self) -> bool:
         """False when neither the source nor the ledger has ever seen it."""
         life = self.life
-        return self.source.state != "missing" or bool(life.tracked or life.batches or life.reject or life.acts)
+        return self.source.state != "missing" or bool(
+            life.tracked or life.batches or life.reject or life.acts or life.verdicts
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The document of `why --format json`."""
@@ -58,7 +61,10 @@ class Answer:
             "open_batch": next((b.id for b in life.batches if b.state in _OPEN), None),
             "rejected": life.reject.as_json() if life.reject else None,
             "endpoint_parked": self.park.as_json() if self.park else None,
-            "batches": [batch.as_json() for batch in life.batches], "acts": [act.as_json() for act in life.acts],
+            "verdicts": [verdict.as_json() for verdict in life.verdicts],
+            "batches": [batch.as_json() for batch in life.batches],
+            "not_searched_before": str(life.unsearched) if life.unsearched else None,
+            "acts": [act.as_json() for act in life.acts],
         }  # fmt: skip
 
 
@@ -134,7 +140,7 @@ def _not_delivered(answer: Answer) -> str:
     mended = answer.life.refused not in (None, answer.source.content)
     if reject and not mended and reject.state == "parked":
         return "It is parked: no run offers it again until its content changes, or `retry`."
-    if reject and not mended and reject.next_try and str(reject.next_try) > str(utc_now().replace(tzinfo=None)):
+    if reject and not mended and reject.next_try and moment(reject.next_try) > moment(answer.life.now):
         return f"It was refused; a run offers it again from {str(reject.next_try)[:19]} UTC on, or when its content changes."
     if answer.park:
         return f"It is due, but {answer.park}."

@@ -25,7 +25,7 @@ NAMES = Tables.of(LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR
 DIALECTS = sorted(dialects(ROOT))
 STATEMENTS = sorted(
     {file.name for folder in (SQL, *(SQL / name for name in DIALECTS)) for file in (folder / "ledger").glob("*.sql.j2")}
-    - {"ids.sql.j2"}
+    - {"ids.sql.j2", "old.sql.j2"}
 )
 ENTITIES = sorted(file.name for file in SQL.glob("*.sql.j2") if file.name != "page.sql.j2")
 FACTS = RunFacts("run", datetime(2026, 1, 1), None)
@@ -96,6 +96,19 @@ def check_tsql(statement: Statement) -> None:
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_every_ledger_statement_is_one_tsql_statement(name: str) -> None:
     check_tsql(ledger_statement("mssql", name))
+
+
+@pytest.mark.parametrize("kind", ["calls", "batches", "runs", "verdicts", "rejected contents", "sent contents"])
+@pytest.mark.parametrize("name", ["prune.sql.j2", "prune_count.sql.j2", "prune_upto.sql.j2"])
+def test_what_is_pruned_is_one_statement_of_every_dialect(name: str, kind: str) -> None:
+    for dialect in DIALECTS:
+        statement = ledger_statement(dialect, name, kind=kind)
+        check_marks(statement)
+        if dialect == "mssql":
+            check_tsql(statement)
+        read = {"mssql": "tsql", "postgresql": "postgres"}.get(dialect, dialect)
+        assert len(sqlglot.parse(statement.text, read=read, error_level=ErrorLevel.RAISE)) == 1
+        assert "TRACKING" not in statement.text
 
 
 @pytest.mark.parametrize("what", WHAT)

@@ -40,6 +40,7 @@ COMMANDS = {
     "unlock": ("engine.cli.acts", "Break the lease of a run that is gone."),
     "baseline": ("engine.cli.acts", "Track an entity's records without sending them."),
     "forget": ("engine.cli.acts", "Un-track records, so that the next run offers them again."),
+    "prune": ("engine.cli.prune", "Delete what is old in the ledger and not needed any more."),
     "init": ("engine.cli.init", "Write a new project to start from."),
     "demo": ("engine.cli.demo", "The whole thing on SQLite with generated HR data."),
     "receive": ("engine.cli.receive", "A local API that counts what arrives."),

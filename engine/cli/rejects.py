@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import re
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
 from engine import compose
 from engine.cli import common
 from engine.ledger.rejects import Reject
+from engine.observe.masks import masked
+from engine.observe.printable import printable
 
 EPILOG = """\b
 Examples:
@@ -21,6 +26,9 @@ Examples:
   python -m engine rejects pipelines/sync.yaml --format csv > rejects.csv
 """
 _NUMBER = re.compile(r"[-+]?[0-9]+([.][0-9]+)?")
+_SHOWN = 1000
+"""So many records at most are shown to people."""
+_AT_ONCE = 1000
 _COLUMNS = (
     "entity",
     "id",
@@ -55,24 +63,38 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
     names = [entity.name for entity in common.chosen(loaded.pipeline, entities, asked)]
     with compose.connections(loaded.pipeline) as opened:
         history = compose.open_history(opened, loaded.secrets)
-        found = [reject for name in names for reject in (history.rejects(name) if history else [])]
-    shown = [reject for reject in found if state in (None, reject.state)]
-    documents = [reject.as_json() for reject in shown]
-    if format_ == "json":
-        common.print_json({"pipeline": loaded.pipeline.name, "rejects": documents})
-    elif format_ == "csv":
-        _print_csv(documents)
-    else:
-        _show(shown)
+        found = (reject for name in names if history for reject in history.each_reject(name, state))
+        if format_ == "json":
+            _print_json(loaded.pipeline.name, found)
+        elif format_ == "csv":
+            _print_csv(found)
+        else:
+            shown = list(islice(found, _SHOWN + 1))
+            _show(shown[:_SHOWN])
+            if history and len(shown) > _SHOWN:
+                click.echo(_more(history.reject_counts(), names, state))
     return 0
 
 
-def _print_csv(documents: list[dict[str, Any]]) -> None:
+def _print_json(pipeline: str, found: Iterator[Reject]) -> None:
+    """One document, written while it is read: a ledger may hold more refused records than fit into memory."""
+    click.echo(f'{{\n  "pipeline": {orjson.dumps(pipeline).decode()},\n  "rejects": ['.encode(), nl=False)
+    before = "\n"
+    while some := list(islice(found, _AT_ONCE)):
+        items = [orjson.dumps(reject.as_json(), default=str, option=orjson.OPT_INDENT_2) for reject in some]
+        click.echo(before.encode() + b",\n".join(b"    " + item.replace(b"\n", b"\n    ") for item in items), nl=False)
+        before = ",\n"
+    click.echo(b"\n  ]\n}" if before != "\n" else b"]\n}")
+
+
+def _print_csv(found: Iterable[Reject]) -> None:
     """RFC 4180, with a header."""
     writer = csv.DictWriter(sys.stdout, _COLUMNS, lineterminator="\r\n" if not sys.stdout.isatty() else "\n")
     writer.writeheader()
-    for document in documents:
-        writer.writerow({name: _harmless(document[name]) for name in _COLUMNS})
+    for reject in found:
+        document = reject.as_json()
+        cells = {name: _harmless(document[name]) for name in _COLUMNS}
+        writer.writerow({name: _shown(cell) for name, cell in cells.items()} if sys.stdout.isatty() else cells)
 
 
 def _harmless(value: Any) -> Any:
@@ -81,12 +103,25 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if formula else value
 
 
+def _shown(value: Any) -> Any:
+    """A cell as a terminal may show it; a file gets it as it is."""
+    return printable(value) if isinstance(value, str) else value
+
+
 def _show(shown: list[Reject]) -> None:
     if not shown:
         click.echo("No record is refused.")
         return
     rows = [
-        [r.entity, r.id or "(no ID)", r.state, f"{r.attempts:,}", str(r.last_seen)[:19], _next(r), r.reason[:200]]
+        [
+            r.entity,
+            printable(r.id) or "(no ID)",
+            r.state,
+            f"{r.attempts:,}",
+            str(r.last_seen)[:19],
+            _next(r),
+            printable(masked(r.reason))[:200],
+        ]
         for r in shown
     ]
     columns = [
@@ -99,6 +134,16 @@ def _show(shown: list[Reject]) -> None:
         ("Reason", "left"),
     ]
     common.print_table(columns, rows)
+
+
+def _more(counts: dict[str, tuple[int, Any, int, Any]], names: Sequence[str], state: str | None) -> str:
+    """What to say below a list that is cut."""
+    numbers = [
+        (rejected, parked) for name in names for rejected, _, parked, _ in [counts.get(name, (0, None, 0, None))]
+    ]
+    all_, parked = (sum(column) for column in zip(*numbers, strict=True))
+    total = {"parked": parked, "rejected": all_ - parked}.get(state or "", all_)
+    return f"\nThe first {_SHOWN:,} of {total:,} refused records; `--format csv` or `--format json` gives all of them."
 
 
 def _next(reject: Reject) -> str:

@@ -41,7 +41,7 @@ def status(spec: Path, limit: int, format_: str) -> int:
     with compose.connections(pipeline) as opened:
         ledger = compose.open_history(opened, loaded.secrets)
         runs = ledger.runs(limit) if ledger else []
-        standings = ledger.standings() if ledger else {}
+        standings = ledger.standings(entity.name for entity in pipeline.entities) if ledger else {}
         left = ledger.open_batches() if ledger else []
         holder = ledger.holder() if ledger else None
         caller = Caller(pipeline.api)

@@ -11,8 +11,10 @@ from engine import compose
 from engine import why as questions
 from engine.cli import common
 from engine.endpoint.session import Caller
-from engine.ledger.lives import Call, Carried
+from engine.ledger.carried import Call, Carried
+from engine.ledger.verdicts import Verdict
 from engine.observe.masks import masked
+from engine.observe.printable import printable
 from engine.why import Answer
 
 EPILOG = """\b
@@ -34,6 +36,16 @@ _STATES = {
     "settled": "was answered",
     "failed": "was surely not processed",
 }
+
+_VERDICTS = {
+    ("accepted", "api"): "accepted by the API",
+    ("accepted", "person"): "accepted, as a person said,",
+    ("accepted", None): "delivered; forgotten later",
+    ("rejected", "api"): "refused by the API",
+    ("rejected", "contract"): "refused by its contract, before it was sent",
+    ("unknown", "api"): "left out of the API's answer",
+}
+_NO_BATCH = "No batch that carried it is in the journal: `baseline` or an earlier program tracked it, or `prune` removed the batch."
 
 
 @click.command(epilog=EPILOG)
@@ -59,7 +71,7 @@ def why(spec: Path, entity: str, id_: str, format_: str) -> int:
         common.print_json(_masked(answer.as_json()))
     else:
         for line in _sentences(answer):
-            click.echo(masked(line))
+            click.echo(printable(masked(line)))
     return 0 if answer.known else 1
 
 
@@ -87,15 +99,33 @@ def _sentences(answer: Answer) -> Iterator[str]:
         yield f"Its endpoint {answer.park.endpoint} is parked until {_time(answer.park.until)} UTC: {answer.park.reason}"
     for act in life.acts:
         yield f"{act.what}, by {act.who} on {_time(act.when)} UTC."
+    if life.verdicts:
+        yield ""
+        yield "What was said of it:"
+    for verdict in life.verdicts:
+        yield f"  {_said(verdict)}"
     if not life.batches:
-        yield "No batch has carried it."
+        yield _NO_BATCH if life.tracked or life.verdicts else "No batch has carried it."
     for batch in life.batches:
         yield ""
         yield from _batch(batch)
+    if life.unsearched:
+        yield ""
+        yield f"Batches that were settled before {_time(life.unsearched)} UTC were not searched: others may have carried it too."
+
+
+def _said(verdict: Verdict) -> str:
+    """One line of the history."""
+    what = _VERDICTS[verdict.verdict, verdict.by]
+    status = f" (HTTP {verdict.status})" if verdict.status and verdict.verdict == "rejected" else ""
+    where = f" in batch {verdict.batch}" if verdict.batch else ""
+    reason = f": {verdict.reason}" if verdict.reason and verdict.by != "person" else ""
+    return f"{_time(verdict.time)} UTC {what}{status}{where}{reason}"
 
 
 def _batch(batch: Carried) -> Iterator[str]:
-    yield f"Batch {batch.id} with {batch.records:,} records, run {batch.run}, {_time(batch.created)} UTC"
+    records = "1 record" if batch.records == 1 else f"{batch.records:,} records"
+    yield f"Batch {batch.id} with {records}, run {batch.run}, {_time(batch.created)} UTC"
     yield f"  key {batch.key}; it {_STATES.get(batch.state, batch.state)}" + (
         f": {batch.reason}" if batch.reason else ""
     )

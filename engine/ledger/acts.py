@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import LedgerError
-from engine.ledger import journal, parks, tracking, watermarks
+from engine.ledger import journal, parks, tracking, verdicts, watermarks
 from engine.ledger import lease as leases
 from engine.ledger.history import History
 from engine.ledger.journal import OpenBatch
@@ -28,6 +28,7 @@ class Acts(History):
         with self.guard("cannot be written"), self.db.transaction():
             if how == "accepted":
                 tracking.track(self.db, self.names, left.entity, left.ids)
+                verdicts.resolved(self, left.entity, left.id, left.ids)
                 now = self.statement("now").rows[0][0]
                 self.statement("accept_rejected", entity=left.entity, before=now, ids=tracking.as_json(left.ids))
                 tracking.drop_contents(self.db, self.names, left.entity, "rejected", left.ids)
@@ -66,6 +67,7 @@ class Acts(History):
         """Un-track IDs; gives those that were tracked."""
         with self.guard("cannot be written"), self.db.transaction():
             found = tracking.tracked(self.db, self.names, entity, ids)
+            verdicts.forgotten(self, entity, ids)
             tracking.forget(self.db, self.names, entity, ids)
             tracking.drop_contents(self.db, self.names, entity, "accepted", ids)
             self.statement("retry", entity=entity, ids=tracking.as_json(ids))

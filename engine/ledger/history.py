@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from engine.ledger import journal, known, lives, parks, rejects, watermarks
+from engine.ledger import carried, indexes, journal, known, lives, parks, rejects, verdicts, watermarks
 from engine.ledger import lease as leases
+from engine.ledger.indexes import Index
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
 from engine.ledger.lease import Holder
 from engine.ledger.lives import Life
 from engine.ledger.parks import Park
 from engine.ledger.rejects import Reject
-from engine.ledger.store import Store
+from engine.ledger.store import Store, moment
 from engine.ledger.tables import Table, present
+from engine.ledger.verdicts import Verdict
 from engine.ledger.watermarks import Watermark
 
 _RUNS = 100
@@ -47,6 +49,10 @@ class Standing:
     last_rejected: Any = None
     parked: int = 0
     next_try: Any = None
+
+
+_FEW = 50_000
+"""Of more tracking rows the times are not read: no index has them."""
 
 
 class History(Store):
@@ -90,19 +96,39 @@ class History(Store):
     def last_success(self) -> datetime | None:
         """When the last fully delivered run began, in UTC."""
         runs = self.runs(1, "delivered")
-        return _utc(runs[0].started) if runs else None
+        return moment(runs[0].started).replace(tzinfo=UTC) if runs else None
 
-    def standings(self) -> dict[str, Standing]:
-        """What is tracked and rejected, by entity."""
+    def standings(self, entities: Iterable[str] = ()) -> dict[str, Standing]:
+        """What is tracked and rejected, by entity: of these, and of all that have batches or refused records."""
+        rejected = self.reject_counts()
         with self.guard("cannot be read"):
-            tracked, rejected = (
-                {row[0]: row[1:] for row in self.statement(name).rows} if self._there(table) else {}
-                for name, table in (("tracked_counts", self.tables.tracking), ("reject_counts", self.tables.reject))
+            with_batches = (
+                [row[0] for row in self.statement("entities_known", pipeline=self.pipeline).rows]
+                if self._there(self.tables.batch)
+                else []
+            )
+            names = dict.fromkeys([*entities, *with_batches, *rejected])
+            tracked = (
+                {name: self._tracked(name, name in with_batches) for name in names}
+                if self._there(self.tables.tracking)
+                else {}
             )
         return {
-            name: Standing(*tracked.get(name, (0, None)), *rejected.get(name, (0, None, 0, None)))
-            for name in {*tracked, *rejected}
+            name: Standing(*tracked.get(name, (0, None)), *rejected.get(name, (0, None, 0, None))) for name in names
         }
+
+    def _tracked(self, entity: str, with_batches: bool) -> tuple[int, Any]:
+        """How many records are tracked, and when the last of them was: by the last batch that tracked any."""
+        count = int(self.statement("tracked_count", entity=entity).rows[0][0])
+        last = carried.last_delivery(self, entity) if count and with_batches else None
+        if last is None and 0 < count <= _FEW:
+            last = self.statement("tracked_last", entity=entity).rows[0][0]
+        return count, last
+
+    def missing_indexes(self) -> list[tuple[Index, str]]:
+        """The indexes that a large ledger should have and has not, each with the SQL that creates it."""
+        with self.guard("cannot be read"):
+            return indexes.missing(self.db, self.tables)
 
     def open_batches(self, batch: str | None = None, entity: str | None = None) -> list[OpenBatch]:
         """The open batches of the pipeline, or of one entity, or the one with this id."""
@@ -139,6 +165,18 @@ class History(Store):
         with self.guard("cannot be read"):
             return rejects.all_of(self, entity, record) if self._there(self.tables.reject) else []
 
+    def each_reject(self, entity: str, state: str | None = None) -> Iterator[Reject]:
+        """The refused records of an entity, or those in a state, one after the other."""
+        with self.guard("cannot be read"):
+            if self._there(self.tables.reject):
+                yield from rejects.each(self, entity, state)
+
+    def reject_counts(self) -> dict[str, tuple[int, Any, int, Any]]:
+        """By entity: how many records are refused, when the last was, how many are parked, the next try."""
+        with self.guard("cannot be read"):
+            rows = self.statement("reject_counts").rows if self._there(self.tables.reject) else []
+        return {row[0]: (int(row[1]), row[2], int(row[3]), row[4]) for row in rows}
+
     def lookup(self, entity: str, *, changed: bool) -> Lookup:
         """What decides which records of a page are due, as the ledger stands now."""
         waiting = self.waiting(entity)
@@ -162,14 +200,29 @@ class History(Store):
         reject = next(iter(self.rejects(entity, record)), None)
         with self.guard("cannot be read"):
             tracked = lives.tracked(self, entity, record) if self._there(self.tables.tracking) else None
+            said = verdicts.of(self, entity, record) if self._there(self.tables.verdict) else []
+            found = self._batches(entity, record, tracked, said, reject) if self._there(self.tables.batch) else None
+            contents = self._there(self.tables.content)
             return Life(
                 tracked=tracked,
-                accepted=lives.content(self, entity, "accepted", record) if self._there(self.tables.content) else None,
-                refused=lives.content(self, entity, "rejected", record) if self._there(self.tables.content) else None,
-                batches=lives.batches(self, entity, record) if self._there(self.tables.batch) else [],
+                accepted=lives.content(self, entity, "accepted", record) if contents else None,
+                refused=lives.content(self, entity, "rejected", record) if contents else None,
+                batches=found.batches if found else [],
                 acts=lives.acts(self, entity, record, tracked, reject) if self._there(self.tables.log) else [],
                 reject=reject,
+                verdicts=said,
+                unsearched=found.unsearched if found else None,
+                now=self.statement("now").rows[0][0],
             )
+
+    def _batches(
+        self, entity: str, record: str, tracked: Any, said: list[Verdict], reject: Reject | None
+    ) -> carried.Found:
+        # `forget` leaves a verdict without a batch, with the time of the delivery.
+        times = [verdict.time for verdict in said if verdict.verdict == "accepted" and not verdict.batch]
+        times += [tracked] if tracked else []
+        known = [reject.batch] if reject and reject.batch else []
+        return carried.batches(self, entity, record, times=times, said=said, known=known)
 
     def _there(self, table: Table) -> bool:
         return present(self.db, table)
@@ -178,8 +231,3 @@ class History(Store):
 def _is_gone(run: Run, holder: Holder | None) -> bool:
     """True for a run that has not said how it ended and does not hold the lease any more: its process was killed."""
     return run.status in _RUNNING and (holder is None or holder.run != run.id)
-
-
-def _utc(moment: Any) -> datetime:
-    parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

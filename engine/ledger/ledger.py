@@ -10,7 +10,7 @@ from typing import Any
 from engine import failpoint
 from engine.db.connection import Connection
 from engine.errors import LedgerError
-from engine.ledger import journal, known, log, parks, rejects, tracking, watermarks
+from engine.ledger import journal, known, log, parks, rejects, tracking, verdicts, watermarks
 from engine.ledger import lease as leases
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
@@ -107,6 +107,7 @@ class Ledger(Parts):
         if outcome.answered and outcome.in_doubt:
             apart = Batch(str(uuid.uuid4()), outcome.batch.entity, str(uuid.uuid4()), outcome.in_doubt, b"")
             journal.set_apart(self.db, self.names, self.pipeline, self.run, outcome, doubtful, apart)
+            verdicts.unknown(self, outcome)
             if self._policy(apart.entity).changed:
                 # A person may say that they were accepted: then it was this content.
                 hashes = _hashes(outcome.batch)
@@ -134,7 +135,10 @@ class Ledger(Parts):
         failpoint.reached("tracked")
         if not accepted:
             return
-        if self._policy(batch.entity).changed:
+        changed = self._policy(batch.entity).changed
+        if changed or self._has_rejects(batch.entity):
+            verdicts.accepted(self, outcome, refused=not changed)
+        if changed:
             tracking.touch(self.db, self.names, batch.entity, accepted)
             hashes = _hashes(batch)
             kept = {id_: hashes[id_] for id_ in accepted}

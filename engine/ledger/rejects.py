@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.ledger import tracking
+from engine.ledger import tracking, verdicts
 from engine.ledger.log import storable
 from engine.ledger.store import Store
 from engine.model import Rejection
 
 LONGEST_DELAY = 30 * 86400.0
 """Seconds; a delay that doubled more often than this is no longer one."""
+
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def write(
     """
     if not rejections:
         return
+    verdicts.refused(store, entity, rejections, batch)
     ids = [rejection.id for rejection in rejections]
     there = standing(store, entity, rejections)
     counted = dict(there if before is None else before)
@@ -122,8 +125,21 @@ def _write_one(
 
 def all_of(store: Store, entity: str | None = None, record: str | None = None) -> list[Reject]:
     """The refused records of the ledger, or of one entity, or one of them."""
-    rows = store.statement("rejects", entity=entity, record=record).rows
-    return [
-        Reject(row[0], row[1], row[2], row[3] or "", row[4], int(row[5]), row[6], row[7], row[8], row[9])
-        for row in rows
-    ]
+    rows = store.statement("rejects", entity=entity, record=record, state=None, after=None, limit=None).rows
+    return [_reject(row) for row in rows]
+
+
+def each(store: Store, entity: str, state: str | None) -> Iterator[Reject]:
+    """The refused records of an entity, or those in a state, read some at a time."""
+    after = None
+    while True:
+        values = {"record": None, "state": state, "after": after, "limit": _PAGE}
+        rows = store.statement("rejects", entity=entity, **values).rows
+        yield from map(_reject, rows)
+        if len(rows) < _PAGE:
+            return
+        after = rows[-1][1]
+
+
+def _reject(row: Any) -> Reject:
+    return Reject(row[0], row[1], row[2], row[3] or "", row[4], int(row[5]), row[6], row[7], row[8], row[9])

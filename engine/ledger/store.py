@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from engine.db.connection import Connection
 from engine.errors import DatabaseError, LedgerError
-from engine.ledger import log
+from engine.ledger import indexes, log
 from engine.ledger.tables import Tables, ensure
 from engine.model import LedgerSpec
 
@@ -34,6 +35,7 @@ class Store:
         """Create absent tables and check the others."""
         with self.guard("cannot be prepared"):
             ensure(self.db, self.tables)
+            indexes.ensure(self.db, self.tables)
 
     @property
     def names(self) -> dict[str, str]:
@@ -61,3 +63,9 @@ class Store:
             yield
         except DatabaseError as failure:
             raise LedgerError(f"the ledger {self.db.description} {what}: {failure}") from failure
+
+
+def moment(value: Any) -> datetime:
+    """A time of the database, naive UTC; SQLite returns them as text."""
+    found: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found

@@ -28,9 +28,11 @@ _BATCH_COLUMNS = (
     "BatchId RunId Pipeline EntityType IdempotencyKey State RecordCount RecordIds Payload PayloadSha256 Attempts "
     "HttpResponseCode Reason CreatedOn SentOn SettledOn"
 )
+_RUN_COLUMNS = "RunId Pipeline StartedOn EndedOn Status Summary"
 _LEASE_COLUMNS = "Pipeline RunId Holder Host Pid Token AcquiredOn HeartbeatOn ExpiresOn"
 _CONTENT_COLUMNS = "EntityType Kind EntityId ContentHash RecordedOn"
 _WATERMARK_COLUMNS = "Pipeline EntityType Watermark Source FullCheckOn UpdatedOn"
+_VERDICT_COLUMNS = "Pipeline EntityType EntityId Verdict Reason HttpResponseCode RunId BatchId RecordedOn"
 _REJECT_COLUMNS = "EntityType EntityId State Reason HttpResponseCode Attempts FirstSeen LastSeen NextTry BatchId"
 
 
@@ -49,6 +51,7 @@ class Tables:
     content: Table
     part: Table
     watermark: Table
+    verdict: Table
 
     @classmethod
     def of(cls, spec: LedgerSpec) -> Tables:
@@ -59,16 +62,29 @@ class Tables:
             _table(
                 spec.tracking_table, "EntityType EntityId SyncTimestamp", "create_tracking", "create_tracking_index"
             ),
-            _table(spec.log_table, _LOG_COLUMNS, "create_log"),
+            _table(spec.log_table, _LOG_COLUMNS, "create_log", "create_log_index"),
             _table(f"{prefix}TB_R_SYNC_REJECT", _REJECT_COLUMNS, "create_reject"),
-            _table(f"{prefix}TB_R_SYNC_RUN", "RunId Pipeline StartedOn EndedOn Status Summary", "create_run"),
+            _table(f"{prefix}TB_R_SYNC_RUN", _RUN_COLUMNS, "create_run", "create_run_index"),
             _table(f"{prefix}TB_R_SYNC_SCHEDULE", "Pipeline LastDue", "create_schedule"),
-            _table(f"{prefix}TB_R_SYNC_BATCH", _BATCH_COLUMNS, "create_batch", "create_batch_index"),
+            _table(
+                f"{prefix}TB_R_SYNC_BATCH",
+                _BATCH_COLUMNS,
+                "create_batch",
+                "create_batch_index",
+                "create_batch_time_index",
+            ),
             _table(f"{prefix}TB_R_SYNC_LEASE", _LEASE_COLUMNS, "create_lease"),
             _table(f"{prefix}TB_R_SYNC_PARK", "Endpoint Until Reason", "create_park"),
             _table(f"{prefix}TB_R_SYNC_CONTENT", _CONTENT_COLUMNS, "create_content"),
             _table(f"{prefix}TB_R_SYNC_PART", "RunId EntityType Part Worker Counts UpdatedOn", "create_part"),
             _table(f"{prefix}TB_R_SYNC_WATERMARK", _WATERMARK_COLUMNS, "create_watermark"),
+            _table(
+                f"{prefix}TB_R_SYNC_VERDICT",
+                _VERDICT_COLUMNS,
+                "create_verdict",
+                "create_verdict_index",
+                "verdict_began",
+            ),
         )
 
     def names(self) -> dict[str, str]:
@@ -85,6 +101,7 @@ class Tables:
             "content_table": self.content.name,
             "part_table": self.part.name,
             "watermark_table": self.watermark.name,
+            "verdict_table": self.verdict.name,
         }
 
     def all(self) -> tuple[Table, ...]:
