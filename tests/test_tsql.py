@@ -183,7 +183,10 @@ def test_a_page_has_a_mark_for_each_parameter(dialect: str, key: tuple[str, ...]
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("create_tracking.sql.j2", ["IDENTITY(1,1)", "NVARCHAR(100) NOT NULL", "NVARCHAR(255) NOT NULL", "DATETIME2"]),
+        (
+            "create_tracking.sql.j2",
+            ["IDENTITY(1,1)", "NVARCHAR(100) NOT NULL", "NVARCHAR(255) COLLATE Latin1_General_BIN2 NOT NULL"],
+        ),
         ("create_tracking.sql.j2", ["SYSUTCDATETIME()", "PRIMARY KEY"]),
         ("create_tracking_index.sql.j2", ["CREATE UNIQUE INDEX", "UQ_TB_R_SYNC_TRACKING_EntityType_EntityId"]),
         ("create_log.sql.j2", ["UNIQUEIDENTIFIER", "NVARCHAR(MAX)", "DATETIME2", "ExceptionMessage"]),

@@ -112,7 +112,7 @@ class Ledger(Parts):
 
     def _accept(self, outcome: Outcome) -> None:
         batch, accepted = outcome.batch, outcome.accepted
-        tracking.track(self.db, self.names, batch.entity, accepted)
+        tracking.track(self.db, self.names, batch.entity, accepted, folds=self.folds())
         failpoint.reached("tracked")
         if not accepted:
             return

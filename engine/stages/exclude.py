@@ -80,6 +80,8 @@ class Due(Blocks):
                 elif how == "excluded":
                     counts.excluded += 1
                     continue
+                elif id_ in known.clashing:
+                    reject(Rejection(id_, known.clashing[id_]))
                 elif id_ in met or id_ in pending:
                     spare.append(
                         Rejection(id_, "the ID stands twice in the source; its first record was taken", spare=True)
