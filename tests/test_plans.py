@@ -16,7 +16,8 @@ from engine.db.sql import Statement
 from engine.ledger.ledger import Ledger
 from engine.model import LedgerSpec
 from tests.project import ROOT
-from tests.test_tsql import STATEMENTS, variables
+from tests.test_case import FOLDING, old_table
+from tests.test_tsql import FACTS, STATEMENTS, PageRequest, variables
 
 ROWS, SET = 60_000, 1000
 SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
@@ -201,3 +202,48 @@ def test_no_statement_of_the_ledger_reads_more_than_some_rows_for_each_id(large:
     scanning = {name: rows for name, rows in read.items() if rows > 8 * SET and name not in MAY_SCAN}
     assert scanning == {}, read
     assert len(read) > 40
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "mysql", "mysql, another collation", "postgresql, nondeterministic"])
+def test_a_tracking_table_that_ignores_case_is_sought_too(database: Callable[[str], str], kind: str) -> None:
+    """By the index of its own collation first; the binary comparison only looks at what that found."""
+    dialect = FOLDING[kind][0]
+    text = database(dialect)
+    old_table(text, kind)
+    db = open_ledger("log", text, ROOT, create=True)
+    Ledger(db, SPEC, "sync", "run").prepare()
+    values = f"'Users', {JOIN[dialect].format(chr(39) + 'id-' + chr(39))}, CURRENT_TIMESTAMP"
+    insert = f"INSERT INTO TB_R_SYNC_TRACKING (EntityType, EntityId, SyncTimestamp) SELECT {values}"
+    db.execute(Statement(SERIES[dialect].format(insert=insert, rows=ROWS), ()))
+    db.execute(
+        Statement("ANALYZE TABLE TB_R_SYNC_TRACKING" if dialect == "mysql" else "ANALYZE TB_R_SYNC_TRACKING", ())
+    )
+    wanted = ("tracked", "tracked_row", "touch", "forget", "clashes", "track")
+    read = {name: rows_read(db, made) for name, made in statements(db) if name in wanted}
+    if dialect == "postgresql":
+        read.pop("clashes")  # see MAY_SCAN
+    db.close()
+    assert {name: rows for name, rows in read.items() if rows > 8 * SET} == {}
+
+
+@pytest.mark.parametrize("charset", ["latin1", "ascii", "utf8mb4"])
+@pytest.mark.parametrize("length", [36, 120], ids=["a GUID", "longer than the driver carries"])
+def test_a_text_key_of_any_character_set_is_sought_on_mariadb(
+    database: Callable[[str], str], charset: str, length: int
+) -> None:
+    """The next page and the rows of some keys are found by the index, also where the key column is not utf8mb4."""
+    text = database("mysql")
+    db = open_ledger("default", text, ROOT, create=True)
+    db.execute(Statement(f"CREATE TABLE Users (Id VARCHAR(150) CHARACTER SET {charset} PRIMARY KEY, Name INT)", ()))
+    db.execute(Statement(f"INSERT INTO Users SELECT LPAD(seq, {length}, '0'), seq FROM seq_1_to_20000", ()))
+    db.execute(Statement("ANALYZE TABLE Users", ()))
+    query, keys = "SELECT Id, Name FROM Users", [str(number).zfill(length) for number in range(1, 20000, 1000)]
+    for request in (
+        PageRequest("Users", FACTS, 10, ("Id",), (keys[10],)),
+        PageRequest("Users", FACTS, 10, ("Id",), (keys[10],), upto=(keys[11],)),
+        PageRequest("Users", FACTS, 20, ("Id",), find=tuple((key,) for key in keys)),
+    ):
+        made = db.templates.page(None, query, request)
+        assert 10 <= rows_read(db, made) <= 30, made.text
+        assert len(db.execute(made).rows) == (20 if request.find else 10)
+    db.close()

@@ -191,6 +191,8 @@ class Templates:
             lstrip_blocks=True,
             auto_reload=False,
         )
+        self.environment.tests["long"] = is_long
+        self.environment.tests["ascii"] = _is_ascii
         self.environment.filters = {**self.environment.filters, "identifier": self._identifier, "table": _table}
 
     def statement(self, name: str, /, **context: Any) -> Statement:
@@ -224,6 +226,15 @@ class Templates:
         if isinstance(name, Undefined) or not isinstance(name, str) or not name or "\0" in name:
             raise UndefinedError(f"identifier needs the name of a column or table, not {name!r}")
         return Sql(self.dialect.quote(name))
+
+
+def is_long(value: object) -> bool:
+    """True for text of more than 100 bytes in UTF-8: MariaDB's driver gets it as bytes (docs/adr/0004-mariadb-text.md)."""
+    return isinstance(value, str) and len(value.encode(errors="surrogatepass")) > 100
+
+
+def _is_ascii(value: object) -> bool:
+    return isinstance(value, str) and value.isascii()
 
 
 def pages_itself(source: str) -> bool:

@@ -93,8 +93,6 @@ def _obstacles(entity: Entity, reader: Reader, lookup: Lookup, visible: str | No
         return {"in_database": "there is no tracking table yet"}
     if visible is None:
         return {"in_database": "the source does not see the tracking table; say `ledger.visible_as` if it does"}
-    if lookup.folds:
-        return {"in_database": "the tracking table ignores case, so that the source's server would leave out too much"}
     return {}
 
 
