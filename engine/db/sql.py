@@ -193,7 +193,7 @@ class Templates:
         )
         self.environment.tests["long"] = is_long
         self.environment.tests["ascii"] = _is_ascii
-        self.environment.filters = {**self.environment.filters, "identifier": self._identifier, "table": _table}
+        self.environment.filters = {**self.environment.filters, "identifier": self._identifier, "table": self._table}
 
     def statement(self, name: str, /, **context: Any) -> Statement:
         """Render a shipped or project template by its name."""
@@ -226,6 +226,12 @@ class Templates:
         if isinstance(name, Undefined) or not isinstance(name, str) or not name or "\0" in name:
             raise UndefinedError(f"identifier needs the name of a column or table, not {name!r}")
         return Sql(self.dialect.quote(name))
+
+    def _table(self, name: object) -> Sql:
+        """A table name as the spec gives it; it leads where it would without quotes."""
+        if not isinstance(name, str) or not PLAIN_TABLE.fullmatch(name):
+            raise UndefinedError(f"table needs a plain name such as TB_M_USER or dbo.TB_M_USER, not {name!r}")
+        return Sql(self.dialect.table(name))
 
 
 def is_long(value: object) -> bool:
@@ -298,10 +304,3 @@ def _bind(context: Context, value: Any) -> Any:
         raise UndefinedError("a macro that outputs values is imported `with context`")
     bound.append(value)
     return "?"
-
-
-def _table(name: object) -> Sql:
-    """A table name as the spec gives it, unquoted so that it folds as it would in hand-written SQL."""
-    if not isinstance(name, str) or not PLAIN_TABLE.fullmatch(name):
-        raise UndefinedError(f"table needs a plain name such as TB_M_USER or dbo.TB_M_USER, not {name!r}")
-    return Sql(name)

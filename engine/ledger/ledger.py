@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from engine.ledger.watermarks import Watermark
 from engine.model import Api, Attempt, Batch, Outcome, Rejection
 from engine.payload import content_hash, records
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Ledger(Parts):
@@ -33,11 +36,13 @@ class Ledger(Parts):
     _began: Any = field(default=None, init=False)
     _with_rejects: dict[str, bool] = field(default_factory=dict, init=False)
 
-    def prepare(self) -> None:
+    def prepare(self) -> str:
         """Create absent tables, check the others, and take the database's time as the start of the run."""
-        Store.prepare(self)
+        found = Store.prepare(self)
+        _LOG.info("ledger %s: %s", self.db.description, found)
         with self.guard("cannot be prepared"):
             self._began = self.statement("now").rows[0][0]
+        return found
 
     def check(self) -> None:
         """Raises `LedgerError` when a table is gone, or the lease is: nothing that is sent could be settled."""

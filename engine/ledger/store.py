@@ -31,10 +31,10 @@ class Store:
     def __post_init__(self) -> None:
         self.tables = Tables.of(self.spec)
 
-    def prepare(self) -> None:
-        """Create absent tables and check the others."""
+    def prepare(self) -> str:
+        """Create absent tables and check the others; says which was found and which made, and where."""
         with self.guard("cannot be prepared"):
-            ensure(self.db, self.tables)
+            return ensure(self.db, self.tables)
 
     @property
     def names(self) -> dict[str, str]:
