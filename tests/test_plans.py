@@ -125,7 +125,7 @@ def statements(db: Connection) -> Iterator[tuple[str, Statement]]:
         "run": "run",
         "tables": [],
     }
-    partial = re.compile(r"create_|(ids|pairs|refusals|match|clash|age|expires|places)\.")
+    partial = re.compile(r"create_|(ids|pairs|refusals|match|clash|age|expires|places|payload)\.")
     for file in STATEMENTS:
         if partial.match(file):
             continue

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import failpoint
 from engine.db.connection import Connection
-from engine.errors import LedgerError
-from engine.ledger import journal, known, log, parks, rejects, tracking, watermarks
+from engine.errors import LedgerError, SyncLedgerError
+from engine.ledger import fence, journal, known, log, parks, rejects, tracking, watermarks
 from engine.ledger import lease as leases
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
@@ -66,6 +67,7 @@ class Ledger(Parts):
         """Write the batch into the journal, before a byte of it is sent."""
 
         def write(again: bool) -> None:
+            self._renew_late()
             with self.db.transaction():
                 self._fence()
                 if not (again and journal.state(self.db, self.names, batch.id) == "in_flight"):
@@ -92,6 +94,7 @@ class Ledger(Parts):
         state = _state(outcome, "held" if hold else "in_doubt")
 
         def write(again: bool) -> None:
+            self._renew_late()
             with self.db.transaction():
                 self._fence()
                 # An earlier try may have been committed though its answer was lost.
@@ -184,6 +187,7 @@ class Ledger(Parts):
         before = self.read(lambda: rejects.standing(self, entity, rejections))
 
         def write(_again: bool) -> None:
+            self._renew_late()
             with self.db.transaction():
                 self._fence()
                 rejects.write(self, entity, rejections, None, None, {}, before)
@@ -194,6 +198,7 @@ class Ledger(Parts):
         """Take the contents that delivered records have now for those that were accepted, where nobody knows better."""
 
         def write(_again: bool) -> None:
+            self._renew_late()
             with self.db.transaction():
                 self._fence()
                 tracking.remember(self.db, self.names, entity, "accepted", hashes)
@@ -238,6 +243,27 @@ class Ledger(Parts):
         with self.guard("cannot be written"):
             self.lease = leases.acquire(self.db, self.names, self.pipeline, self.run, seconds)
         return self.lease
+
+    def prove_fence(self, connect: Callable[[], Connection]) -> None:
+        """Try once, on a second connection, whether the lock on the lease keeps others out; warn where it does not."""
+        assert self.lease is not None, "acquire first"  # noqa: S101
+        try:
+            with closing(connect()) as another:
+                kept = fence.holds(self.db, another, self.names, self.lease)
+        except SyncLedgerError as failure:
+            _LOG.info("whether the ledger's locks hold could not be tried: %s", self.mask(str(failure)))
+            return
+        if kept is False:
+            _LOG.warning(
+                "the ledger %s does not keep the lock on the lease: a run that was thought dead may settle beside another one; "
+                "never `unlock` before you have ended its process (docs/guarantees.md)",
+                self.db.description,
+            )
+
+    def _renew_late(self) -> None:
+        """The heartbeat may starve behind this run's own writes (SQLite has one writer): then they renew the lease."""
+        if self.lease and self.lease.late():
+            self.lease.renew(self.db, self.names)
 
     def heartbeat(self, connect: Callable[[], Connection]) -> leases.Heartbeat:
         """What keeps the lease while the run goes on."""
