@@ -169,6 +169,7 @@ def _held_ledger(opened: compose.Connections, run: RunContext, secrets: Secrets)
     ledger = compose.open_ledger(opened, run, secrets)
     ledger.acquire(opened.pipeline.lease_expires)
     try:
+        ledger.prove_fence(opened.another_ledger)
         with ledger.heartbeat(opened.another_ledger):
             yield ledger
     finally:

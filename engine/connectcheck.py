@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from engine import compose
@@ -52,6 +53,8 @@ def check_connections(loaded: Loaded) -> Checked:
             if ledger:
                 ledger.standings()
                 _check_indexes(loaded, found, ledger)
+                for index, entity in enumerate(pipeline.entities):
+                    _check_clashes(loaded, found, opened, index, entity, ledger)
             else:
                 message = "the ledger does not exist yet: the first run creates it, and every record counts as new"
                 found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
@@ -69,6 +72,26 @@ def _check_indexes(loaded: Loaded, found: Checked, ledger: History) -> None:
             f"the next run creates it where its user may, else have it created: {sql}"
         )
         found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
+
+
+def _check_clashes(
+    loaded: Loaded, found: Checked, opened: compose.Connections, index: int, entity: Entity, ledger: History
+) -> None:
+    """IDs that the tracking table cannot hold beside each other, where it ignores case."""
+    lookup = ledger.lookup(entity.name, changed=False)
+    if not lookup.folds:
+        return
+    clashing: dict[str, str] = {}
+    with suppress(ConnectionFailed, SourceError):  # said before
+        reader = source.Reader(opened.source(entity.connection), entity, RunContext.start())
+        for ids in source.ids(reader):
+            clashing.update(lookup(ids).clashing)
+    if clashing:
+        first, why = next(iter(clashing.items()))
+        message = (
+            f"entity {entity.name!r}: {len(clashing):,} IDs cannot be tracked and will be rejected; {first!r}: {why}"
+        )
+        found.problems.append(loaded.document.problem(("entities", index, "id"), message))
 
 
 def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, index: int, entity: Entity) -> None:

@@ -15,6 +15,7 @@ from sqlglot.errors import ErrorLevel
 from engine.db.dialect import dialects
 from engine.db.sql import Cut, Newest, PageRequest, RunFacts, Since, Statement, Templates, TrackedIn
 from engine.identity import MAX_LENGTH, InvalidID, canonical_key
+from engine.ledger.places import Name
 from engine.ledger.tables import Tables
 from engine.model import LedgerSpec
 from engine.spec.reader import read
@@ -55,6 +56,8 @@ def ledger_statement(dialect: str, name: str, **given: Any) -> Statement:
     values = {word: f"value of {word}" for word in variables(made, f"ledger/{name}") if word not in own}
     if "limit" in values:
         values["limit"] = 5
+    if "tables" in values:
+        values["tables"] = [Name("[T]", None, "T"), Name("[dbo].[T]", "dbo", "T"), Name("[a].[dbo].[T]", "dbo", "T")]
     if "name" in values:
         values["name"] = "TB_R_SYNC_TRACKING"
     return made.statement(f"ledger/{name}", **NAMES, **{**values, **given})
@@ -196,7 +199,10 @@ def test_a_page_has_a_mark_for_each_parameter(dialect: str, key: tuple[str, ...]
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("create_tracking.sql.j2", ["IDENTITY(1,1)", "NVARCHAR(100) NOT NULL", "NVARCHAR(255) NOT NULL", "DATETIME2"]),
+        (
+            "create_tracking.sql.j2",
+            ["IDENTITY(1,1)", "NVARCHAR(100) NOT NULL", "NVARCHAR(255) COLLATE Latin1_General_BIN2 NOT NULL"],
+        ),
         ("create_tracking.sql.j2", ["SYSUTCDATETIME()", "PRIMARY KEY"]),
         ("create_tracking_index.sql.j2", ["CREATE UNIQUE INDEX", "UQ_TB_R_SYNC_TRACKING_EntityType_EntityId"]),
         ("create_log.sql.j2", ["UNIQUEIDENTIFIER", "NVARCHAR(MAX)", "DATETIME2", "ExceptionMessage"]),
@@ -227,7 +233,7 @@ def test_a_value_is_never_pasted_into_a_statement() -> None:
     for dialect in DIALECTS:
         for name in STATEMENTS:
             made = templates(dialect)
-            asked = variables(made, f"ledger/{name}") - {"now", "types", "limit", "name", *NAMES}
+            asked = variables(made, f"ledger/{name}") - {"now", "types", "limit", "name", "tables", *NAMES}
             statement = ledger_statement(dialect, name, **dict.fromkeys(asked, evil))
             assert "DROP TABLE" not in statement.text
 

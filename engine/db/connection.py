@@ -11,13 +11,8 @@ from typing import Any
 
 from engine import failpoint
 from engine.db.dialect import Dialect
-from engine.db.sql import Statement, Templates
+from engine.db.sql import Statement, Templates, is_long
 from engine.errors import DatabaseError
-
-# MariaDB Connector/ODBC 3.1.15 garbles character parameters of 128 bytes and more without an error, but carries
-# bytes of any length, so longer text travels as UTF-8 bytes. It also drops the fractions of datetime parameters, which
-# text keeps.
-_MARIADB_TEXT_LIMIT = 100
 
 
 @dataclass(slots=True)
@@ -144,7 +139,9 @@ def database_error(failure: Exception) -> DatabaseError:
 
 
 def _for_mariadb(value: Any) -> Any:
+    """MariaDB Connector/ODBC 3.1.15 garbles character parameters of 128 bytes and more without an error, but carries
+    bytes of any length. It also drops the fractions of datetime parameters, which text keeps.
+    """
     if isinstance(value, str):
-        encoded = value.encode()
-        return encoded if len(encoded) > _MARIADB_TEXT_LIMIT else value
+        return value.encode() if is_long(value) else value
     return value.isoformat(" ", "microseconds") if isinstance(value, datetime) else value

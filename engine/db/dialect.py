@@ -36,11 +36,23 @@ class Dialect:
     """What is put before a statement to see its plan, and a pattern by which the plan shows that rows are sorted."""
     types: tuple[tuple[str, str], ...]
     """Column types of the ledger's tables, by the name its CREATE statements use."""
+    parts: int = 2
+    """How many parts the name of a table has at most: schema.table is two."""
+    lower: bool = False
+    """Unquoted names are folded to lower case."""
 
     def quote(self, identifier: str) -> str:
         """The identifier, exactly as it is, between the dialect's quotes."""
         opening, closing = self.quotes
         return opening + identifier.replace(closing, closing * 2) + closing
+
+    def name_parts(self, table: str) -> tuple[str, ...]:
+        """The parts of a table's name, as the database would hold it had it been written without quotes."""
+        return tuple((table.lower() if self.lower else table).split("."))
+
+    def table(self, name: str) -> str:
+        """A table's name, each part between quotes, so that it may be a word of SQL."""
+        return ".".join(map(self.quote, self.name_parts(name)))
 
 
 def template_folders(root: Path) -> list[Path]:
@@ -91,4 +103,6 @@ def _load(file: Path) -> Dialect:
         data.get("place"),
         (data["explain"]["with"], data["explain"]["sorts"]) if "explain" in data else None,
         tuple(data["types"].items()),
+        parts=data.get("parts", 2),
+        lower=data.get("lower", False),
     )

@@ -195,7 +195,9 @@ class Templates:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self.environment.filters = {**self.environment.filters, "identifier": self._identifier, "table": _table}
+        self.environment.tests["long"] = is_long
+        self.environment.tests["ascii"] = _is_ascii
+        self.environment.filters = {**self.environment.filters, "identifier": self._identifier, "table": self._table}
 
     def statement(self, name: str, /, **context: Any) -> Statement:
         """Render a shipped or project template by its name."""
@@ -228,6 +230,21 @@ class Templates:
         if isinstance(name, Undefined) or not isinstance(name, str) or not name or "\0" in name:
             raise UndefinedError(f"identifier needs the name of a column or table, not {name!r}")
         return Sql(self.dialect.quote(name))
+
+    def _table(self, name: object) -> Sql:
+        """A table name as the spec gives it; it leads where it would without quotes."""
+        if not isinstance(name, str) or not PLAIN_TABLE.fullmatch(name):
+            raise UndefinedError(f"table needs a plain name such as TB_M_USER or dbo.TB_M_USER, not {name!r}")
+        return Sql(self.dialect.table(name))
+
+
+def is_long(value: object) -> bool:
+    """True for text of more than 100 bytes in UTF-8: MariaDB's driver gets it as bytes (docs/adr/0004-mariadb-text.md)."""
+    return isinstance(value, str) and len(value.encode(errors="surrogatepass")) > 100
+
+
+def _is_ascii(value: object) -> bool:
+    return isinstance(value, str) and value.isascii()
 
 
 def pages_itself(source: str) -> bool:
@@ -291,10 +308,3 @@ def _bind(context: Context, value: Any) -> Any:
         raise UndefinedError("a macro that outputs values is imported `with context`")
     bound.append(value)
     return "?"
-
-
-def _table(name: object) -> Sql:
-    """A table name as the spec gives it, unquoted so that it folds as it would in hand-written SQL."""
-    if not isinstance(name, str) or not PLAIN_TABLE.fullmatch(name):
-        raise UndefinedError(f"table needs a plain name such as TB_M_USER or dbo.TB_M_USER, not {name!r}")
-    return Sql(name)

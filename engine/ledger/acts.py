@@ -27,7 +27,7 @@ class Acts(History):
         state = {"accepted": "settled", "drop": "failed", "resend": "in_doubt"}[how]
         with self.guard("cannot be written"), self.db.transaction():
             if how == "accepted":
-                tracking.track(self.db, self.names, left.entity, left.ids)
+                tracking.track(self.db, self.names, left.entity, left.ids, folds=self.folds())
                 verdicts.resolved(self, left.entity, left.id, left.ids)
                 now = self.statement("now").rows[0][0]
                 self.statement("accept_rejected", entity=left.entity, before=now, ids=tracking.as_json(left.ids))
@@ -60,7 +60,7 @@ class Acts(History):
     def baseline(self, entity: str, ids: Sequence[str]) -> None:
         """Track IDs without sending their records."""
         with self.guard("cannot be written"), self.db.transaction():
-            tracking.track(self.db, self.names, entity, ids)
+            tracking.track(self.db, self.names, entity, ids, folds=self.folds())
             watermarks.drop(self, entity)  # with `resend: changed` their contents are still to be learned
 
     def forget(self, entity: str, ids: Sequence[str]) -> list[str]:

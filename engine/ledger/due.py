@@ -13,10 +13,10 @@ class Due(Store):
 
     __slots__ = ()
 
-    def prepare(self) -> None:
+    def prepare(self) -> str:
         """Create the schedule's table if it is absent."""
         with self.guard("cannot be prepared"):
-            ensure(self.db, self.tables, (self.tables.schedule,))
+            return ensure(self.db, self.tables, (self.tables.schedule,))
 
     def last_due(self) -> datetime | None:
         """The last due time that was served or skipped."""

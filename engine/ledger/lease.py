@@ -57,6 +57,10 @@ class Lease:
         """True while it surely has not expired: nothing is sent otherwise, also after the process was stopped for long."""
         return time.monotonic() - self._renewed < self.seconds
 
+    def late(self) -> bool:
+        """True when a heartbeat is overdue: it may starve behind the writes of its own run."""
+        return time.monotonic() - self._renewed > self.seconds / 2
+
     def renew(self, db: Connection, names: dict[str, str]) -> bool:
         """Prove that it is still ours, and hold it for longer; False when somebody else has it."""
         before = time.monotonic()

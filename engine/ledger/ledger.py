@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import failpoint
 from engine.db.connection import Connection
-from engine.errors import LedgerError
-from engine.ledger import journal, known, log, parks, rejects, tracking, verdicts, watermarks
+from engine.errors import LedgerError, SyncLedgerError
+from engine.ledger import fence, journal, known, log, parks, rejects, tracking, verdicts, watermarks
 from engine.ledger import lease as leases
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
@@ -23,6 +25,8 @@ from engine.ledger.watermarks import Watermark
 from engine.model import Api, Attempt, Batch, Outcome, Rejection
 from engine.payload import content_hash, records
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Ledger(Parts):
@@ -34,11 +38,13 @@ class Ledger(Parts):
     _with_rejects: dict[str, bool] = field(default_factory=dict, init=False)
     _with_repeats: dict[str, bool] = field(default_factory=dict, init=False)
 
-    def prepare(self) -> None:
+    def prepare(self) -> str:
         """Create absent tables, check the others, and take the database's time as the start of the run."""
-        Store.prepare(self)
+        found = Store.prepare(self)
+        _LOG.info("ledger %s: %s", self.db.description, found)
         with self.guard("cannot be prepared"):
             self._began = self.statement("now").rows[0][0]
+        return found
 
     def check(self) -> None:
         """Raises `LedgerError` when a table is gone, or the lease is: nothing that is sent could be settled."""
@@ -62,6 +68,7 @@ class Ledger(Parts):
         """Write the batch into the journal, before a byte of it is sent."""
 
         def write(again: bool) -> None:
+            self._renew_late()
             with self.db.transaction():
                 self._fence()
                 if not (again and journal.state(self.db, self.names, batch.id) == "in_flight"):
@@ -88,6 +95,7 @@ class Ledger(Parts):
         state = _state(outcome, "held" if hold else "in_doubt")
 
         def write(again: bool) -> None:
+            self._renew_late()
             with self.db.transaction():
                 self._fence()
                 # An earlier try may have been committed though its answer was lost.
@@ -131,7 +139,7 @@ class Ledger(Parts):
 
     def _accept(self, outcome: Outcome) -> None:
         batch, accepted = outcome.batch, outcome.accepted
-        tracking.track(self.db, self.names, batch.entity, accepted)
+        tracking.track(self.db, self.names, batch.entity, accepted, folds=self.folds())
         failpoint.reached("tracked")
         if not accepted:
             return
@@ -224,6 +232,7 @@ class Ledger(Parts):
         before = self.read(lambda: rejects.standing(self, entity, rejections))
 
         def write(_again: bool) -> None:
+            self._renew_late()
             with self.db.transaction():
                 self._fence()
                 rejects.write(self, entity, rejections, None, None, {}, before)
@@ -245,6 +254,7 @@ class Ledger(Parts):
         """Take the contents that delivered records have now for those that were accepted, where nobody knows better."""
 
         def write(_again: bool) -> None:
+            self._renew_late()
             with self.db.transaction():
                 self._fence()
                 tracking.remember(self.db, self.names, entity, "accepted", hashes)
@@ -289,6 +299,27 @@ class Ledger(Parts):
         with self.guard("cannot be written"):
             self.lease = leases.acquire(self.db, self.names, self.pipeline, self.run, seconds)
         return self.lease
+
+    def prove_fence(self, connect: Callable[[], Connection]) -> None:
+        """Try once, on a second connection, whether the lock on the lease keeps others out; warn where it does not."""
+        assert self.lease is not None, "acquire first"  # noqa: S101
+        try:
+            with closing(connect()) as another:
+                kept = fence.holds(self.db, another, self.names, self.lease)
+        except SyncLedgerError as failure:
+            _LOG.info("whether the ledger's locks hold could not be tried: %s", self.mask(str(failure)))
+            return
+        if kept is False:
+            _LOG.warning(
+                "the ledger %s does not keep the lock on the lease: a run that was thought dead may settle beside another one; "
+                "never `unlock` before you have ended its process (docs/guarantees.md)",
+                self.db.description,
+            )
+
+    def _renew_late(self) -> None:
+        """The heartbeat may starve behind this run's own writes (SQLite has one writer): then they renew the lease."""
+        if self.lease and self.lease.late():
+            self.lease.renew(self.db, self.names)
 
     def heartbeat(self, connect: Callable[[], Connection]) -> leases.Heartbeat:
         """What keeps the lease while the run goes on."""

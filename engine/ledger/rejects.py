@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from engine.ledger import tracking, verdicts
 from engine.ledger.log import storable
 from engine.ledger.store import Store
@@ -52,17 +54,18 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What the table holds of a record: its attempts, and whether the API was the last to refuse it."""
+    """What the table holds of a record: its attempts, whether the API was the last to refuse it, and since when."""
 
     attempts: int
     by_api: bool
+    first_seen: Any = None
 
 
 def standing(store: Store, entity: str, rejections: Sequence[Rejection]) -> dict[str, Before]:
     """What the table holds of the records that are to be rejected."""
     ids = tracking.as_json(rejection.id for rejection in rejections)
     rows = store.statement("reject_attempts", entity=entity, ids=ids).rows
-    return {row[0]: Before(int(row[1]), row[2] is not None) for row in rows}
+    return {row[0]: Before(int(row[1]), row[2] is not None, row[3]) for row in rows}
 
 
 def write(
@@ -74,7 +77,8 @@ def write(
     hashes: Mapping[str, str],
     before: Mapping[str, Before] | None = None,
 ) -> None:
-    """Write refusals. Those of the API rest by the `policy`, with their content's hash; without one, every run looks again.
+    """Write refusals, all with one statement. Those of the API rest by the `policy`, with their content's hash; without
+    one, every run looks again.
 
     `before` is what stood there before the first try of this write, so that another try counts nothing twice.
     """
@@ -85,6 +89,7 @@ def write(
     there = standing(store, entity, rejections)
     counted = dict(there if before is None else before)
     contents = tracking.contents(store.db, store.names, entity, "rejected", ids) if policy else {}
+    made: dict[str, list[Any]] = {}
     for rejection in rejections:
         known = counted.get(rejection.id)
         if known and rejection.spare:
@@ -92,35 +97,24 @@ def write(
         if known and policy and (not known.by_api or contents.get(rejection.id, "") != hashes.get(rejection.id, "")):
             known = Before(0, by_api=True)  # the API has never refused this content
         attempts = (known.attempts if known else 0) + (0 if rejection.retryable else 1)
-        statement = "reject_again" if rejection.id in there else "reject"
-        there[rejection.id] = counted[rejection.id] = Before(attempts, policy is not None)
-        _write_one(store, statement, entity, rejection, batch, attempts, None if rejection.retryable else policy)
+        first_seen = there[rejection.id].first_seen if rejection.id in there else None
+        counted[rejection.id] = Before(attempts, policy is not None)
+        made[rejection.id] = _row(store, rejection, attempts, None if rejection.retryable else policy, first_seen)
+    if made:
+        store.statement("drop_rejects", entity=entity, ids=tracking.as_json(made))
+        store.statement("reject", entity=entity, rows=orjson.dumps(list(made.values())).decode(), batch=batch)
     if policy is not None:
         tracking.remember(store.db, store.names, entity, "rejected", {id_: hashes[id_] for id_ in ids if id_ in hashes})
 
 
-def _write_one(
-    store: Store,
-    statement: str,
-    entity: str,
-    rejection: Rejection,
-    batch: str | None,
-    attempts: int,
-    policy: Policy | None,
-) -> None:
+def _row(store: Store, rejection: Rejection, attempts: int, policy: Policy | None, first_seen: Any) -> list[Any]:
+    """What `ledger/refusals.sql.j2` takes apart again."""
     parked = policy is not None and attempts >= policy.after
     delay = min(policy.delay * 2.0 ** min(attempts - 1, 60), LONGEST_DELAY) if policy and not parked else None
-    store.statement(
-        statement,
-        entity=entity,
-        record=rejection.id,
-        state="parked" if parked else "rejected",
-        reason=storable(store.mask(rejection.reason)),
-        status=rejection.status,
-        attempts=attempts,
-        seconds=delay,
-        batch=batch,
-    )
+    return [
+        rejection.id, "parked" if parked else "rejected", storable(store.mask(rejection.reason)), rejection.status,
+        attempts, delay, None if first_seen is None else str(first_seen),
+    ]  # fmt: skip
 
 
 def all_of(store: Store, entity: str | None = None, record: str | None = None) -> list[Reject]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from engine.db.connection import Connection
 from engine.errors import DatabaseError, LedgerError
-from engine.ledger import indexes, log
+from engine.ledger import indexes, log, tracking
 from engine.ledger.tables import Tables, ensure
 from engine.model import LedgerSpec
 
@@ -27,15 +27,17 @@ class Store:
     run: str
     mask: Callable[[str], str] = field(default=lambda text: text)
     tables: Tables = field(init=False)
+    _folds: bool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.tables = Tables.of(self.spec)
 
-    def prepare(self) -> None:
-        """Create absent tables and check the others."""
+    def prepare(self) -> str:
+        """Create absent tables and check the others; says which was found and which made, and where."""
         with self.guard("cannot be prepared"):
-            ensure(self.db, self.tables)
+            found = ensure(self.db, self.tables)
             indexes.ensure(self.db, self.tables)
+            return found
 
     @property
     def names(self) -> dict[str, str]:
@@ -50,6 +52,12 @@ class Store:
     def statement(self, name: str, **values: Any) -> Any:
         """Run one of the ledger's statements."""
         return self.db.run(f"ledger/{name}.sql.j2", **self.names, **values)
+
+    def folds(self) -> bool:
+        """True when the tracking table takes IDs that differ only in case for one; asked once."""
+        if self._folds is None:
+            self._folds = tracking.folds(self.db, self.names)
+        return self._folds
 
     def read(self, look: Callable[[], Result]) -> Result:
         """Ask the ledger something."""

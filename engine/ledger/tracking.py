@@ -25,18 +25,39 @@ def either_case(ids: Iterable[str]) -> list[str]:
 
 
 def tracked(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str], *, either: bool = True) -> set[str]:
-    """Those of the canonical IDs that are tracked; GUIDs also where a row holds them in upper case, unless `either` is False."""
+    """Those of the canonical IDs that are tracked. With `either` GUIDs also where a row holds them in upper case.
+
+    Only what is not found as the engine writes it is looked for in upper case: where all is tracked that costs nothing.
+    """
+    found = _tracked(db, names, entity, ids)
+    missing = [id_.upper() for id_ in ids if id_ not in found and is_guid(id_)] if either else []
+    return found.union(id_.lower() for id_ in _tracked(db, names, entity, missing))
+
+
+def _tracked(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> set[str]:
     if not ids:
         return set()
-    asked = either_case(ids) if either else ids
-    rows = db.run("ledger/tracked.sql.j2", **names, entity=entity, ids=as_json(asked)).rows
-    return {found.lower() if is_guid(found) else found for (found,) in rows} if either else {row[0] for row in rows}
+    return {row[0] for row in db.run("ledger/tracked.sql.j2", **names, entity=entity, ids=as_json(ids)).rows}
 
 
-def track(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> None:
-    """Write IDs as delivered; those that are tracked already stay as they are."""
+def folds(db: Connection, names: dict[str, str]) -> bool:
+    """True when the tracking table takes IDs that differ only in case for one, so that it cannot hold both."""
+    return bool(db.run("ledger/folds.sql.j2", **names).rows[0][0])
+
+
+def clashes(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> dict[str, str]:
+    """The IDs that the tracking table takes for another one that it holds, with that one."""
+    if not ids:
+        return {}
+    rows = db.run("ledger/clashes.sql.j2", **names, entity=entity, ids=as_json(ids)).rows
+    # A GUID is one ID in either case.
+    return {row[0]: row[1] for row in rows if not (is_guid(row[0]) and row[0] == row[1].lower())}
+
+
+def track(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str], *, folds: bool = False) -> None:
+    """Write IDs as delivered; those that are tracked already stay as they are. `folds` as the function of that name says."""
     if ids:
-        db.run("ledger/track.sql.j2", **names, entity=entity, ids=as_json(ids))
+        db.run("ledger/track.sql.j2", **names, entity=entity, ids=as_json(ids), folds=folds)
 
 
 def touch(db: Connection, names: dict[str, str], entity: str, ids: Sequence[str]) -> None:

@@ -105,6 +105,21 @@ def _aliases(subject: Subject, known: dict[Any, Any]) -> Iterator[Problem]:
             yield subject.document.problem(place, f"{what}: unknown connection {alias!r}{did_you_mean(alias, known)}")
 
 
+def _ledger_tables(subject: Subject) -> Iterator[Problem]:
+    """A name of three parts, where the database has no such names."""
+    ledger = subject.mapping("ledger")
+    alias = ledger.get("connection", "log")
+    text = subject.text(("connections", alias)) if isinstance(alias, str) else None
+    if not text:
+        return
+    dialect = connect.guess_dialect(text, subject.root)
+    for key in ("tracking_table", "log_table"):
+        name = subject.text(("ledger", key))
+        if name and len(dialect.name_parts(name)) > dialect.parts:
+            message = f"the table name {name} has too many parts: {dialect.reported[0]} takes {dialect.parts} at most"
+            yield subject.document.problem(("ledger", key), message)
+
+
 def _entities(subject: Subject) -> Iterator[Problem]:
     names: dict[str, int] = {}
     for index, entity, merged in subject.entities():
@@ -283,5 +298,5 @@ def _api_files(subject: Subject) -> Iterator[Problem]:
 
 
 _RULES: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
-    _missing_variables, _connections, _entities, _templates, _expressions, _schedule, _durations, _api_files,
+    _missing_variables, _connections, _ledger_tables, _entities, _templates, _expressions, _schedule, _durations, _api_files,
 )  # fmt: skip

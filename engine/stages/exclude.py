@@ -93,6 +93,8 @@ class Due(Blocks):
                 elif how == "excluded":
                     counts.excluded += 1
                     continue
+                elif id_ in known.clashing:
+                    reject(Rejection(id_, known.clashing[id_]))
                 else:
                     due[id_] = row
                     pending.add(id_)

@@ -114,8 +114,6 @@ def _obstacles(entity: Entity, reader: Reader, lookup: Lookup, visible: str | No
         return {"in_database": "there is no tracking table yet"}
     if visible is None:
         return {"in_database": "the source does not see the tracking table; say `ledger.visible_as` if it does"}
-    if lookup.upper_case:
-        return {"in_database": "the tracking table holds IDs of this entity in upper case"}
     return {}
 
 

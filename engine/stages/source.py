@@ -256,6 +256,20 @@ class Reader:
         )
 
 
+def ids(reader: Reader) -> Iterator[list[str]]:
+    """The canonical IDs of an entity, page by page, without its rows; none of SQL that pages itself. Raises `SourceError`."""
+    if reader.own_paging:
+        return
+    names, positions = reader.key(reader.columns())[0], range(len(reader.entity.id))
+    after: Key | None = None
+    while True:
+        rows = reader.read(replace(reader.request(names, after, reader.entity.page_size), keys=True)).rows
+        yield [id_ for row in rows if (id_ := canonical(row, positions)) is not None]
+        if len(rows) < reader.entity.page_size:
+            return
+        after = reader.last_key(rows, tuple(positions))
+
+
 def canonical(row: Sequence[Any], positions: Sequence[int]) -> str | None:
     """The canonical ID of a row; None where it has none."""
     try:
