@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from engine import app
+from engine import signals
 from engine.cli import common
 from engine.context import utc_now
 from engine.errors import SpecError
@@ -51,6 +51,6 @@ def schedule(specs: tuple[Path, ...], coming: int | None, format_: str, log_form
             for time in times:
                 click.echo(f"{time['due']}  {time['pipeline']}")
         return 0
-    with app.cancel_on_signals(lambda: os._exit(130)) as cancelled:
+    with signals.cancel_on_signals(lambda: os._exit(130)) as cancelled:
         Loop(made, cancelled, utc_now, run_spec, Memory(loaded)).run()
     return 130
