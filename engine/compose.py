@@ -14,6 +14,7 @@ from engine.endpoint.session import Caller
 from engine.errors import ConnectionFailed, LedgerError
 from engine.ledger.acts import Acts
 from engine.ledger.due import Due
+from engine.ledger.durable import Patience
 from engine.ledger.history import History
 from engine.ledger.ledger import Ledger
 from engine.ledger.rejects import Policy
@@ -36,7 +37,8 @@ class Connections:
     def source(self, alias: str) -> Connection:
         """The source connection of an alias. Raises `ConnectionFailed`."""
         if alias not in self._opened:
-            opened = connect.open_source(alias, self.pipeline.connections[alias], self.pipeline.root)
+            pipeline = self.pipeline
+            opened = connect.open_source(alias, pipeline.connections[alias], pipeline.root, pipeline.timeouts)
             self._stack.callback(opened.close)
             self._opened[alias] = opened
         return self._opened[alias]
@@ -45,13 +47,16 @@ class Connections:
         """One more connection to the ledger; who asks for it closes it. Raises `ConnectionFailed`."""
         pipeline = self.pipeline
         alias = pipeline.ledger.connection
-        return connect.open_ledger(alias, pipeline.connections[alias], pipeline.root, create=True)
+        text = pipeline.connections[alias]
+        return connect.open_ledger(alias, text, pipeline.root, pipeline.timeouts, create=True)
 
     def ledger(self, *, create: bool) -> Connection:
         """The ledger's connection. Raises `LedgerError`."""
-        alias = self.pipeline.ledger.connection
+        pipeline = self.pipeline
+        alias = pipeline.ledger.connection
+        text = pipeline.connections[alias]
         try:
-            opened = connect.open_ledger(alias, self.pipeline.connections[alias], self.pipeline.root, create=create)
+            opened = connect.open_ledger(alias, text, pipeline.root, pipeline.timeouts, create=create)
         except ConnectionFailed as failure:
             raise LedgerError(f"the ledger cannot be opened: {failure}") from failure.__cause__
         self._stack.callback(opened.close)
@@ -78,7 +83,7 @@ def open_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Ledge
             entity.name: Policy(entity.reject_delay, entity.reject_after, entity.resend == "changed")
             for entity in pipeline.entities
         },
-        reopen=opened.another_ledger,
+        patience=Patience(pipeline.ledger.wait),
     )
     ledger.prepare()
     return ledger

@@ -178,6 +178,19 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds that a database may take: to let a session in, and to answer a statement."""
+
+    connect: float = 15.0
+    query: float = 600.0
+
+    @property
+    def login(self) -> int:
+        """`connect` as drivers take it: whole seconds, of which 0 would mean no end."""
+        return max(1, round(self.connect))
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerSpec:
     """Where the durable state lives and what its tables are called."""
 
@@ -186,6 +199,8 @@ class LedgerSpec:
     log_table: str
     application: str
     visible_as: str | None = None
+    wait: float = 30.0
+    """Seconds for which a ledger that does not answer is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +217,7 @@ class Pipeline:
     lease_expires: float
     api: Api
     entities: tuple[Entity, ...]
+    timeouts: Timeouts = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)

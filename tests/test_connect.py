@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import stat
 import subprocess
 import threading
 from functools import partial
@@ -83,8 +84,8 @@ def test_a_string_of_no_known_form_is_an_error_that_does_not_show_it(text: str) 
         ("password=", [("PWD", "")]),
         ("TrustServerCertificate=True", [("TrustServerCertificate", "yes")]),
         ("Trust Server Certificate=false", [("TrustServerCertificate", "no")]),
-        ("MultipleActiveResultSets=True", [("MARS_Connection", "yes")]),
-        ("multiple active result sets=False", [("MARS_Connection", "no")]),
+        ("MultipleActiveResultSets=True", []),
+        ("multiple active result sets=False", []),
         ("Integrated Security=SSPI", [("Trusted_Connection", "yes")]),
         ("Integrated Security=true", [("Trusted_Connection", "yes")]),
         ("Integrated Security=no", [("Trusted_Connection", "no")]),
@@ -150,12 +151,24 @@ def test_a_missing_source_file_is_an_error_and_is_not_created(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_ledger_file_is_created_with_its_folder(tmp_path: Path) -> None:
-    open_ledger("log", "sqlite:///deep/er/log.db", tmp_path, create=True).close()
-    connection = open_ledger("log", "sqlite:///deep/er/log.db", tmp_path, create=True)
+def test_a_missing_ledger_file_is_created_for_its_owner_alone(tmp_path: Path) -> None:
+    """It holds what was sent. Its journal has the same mode; a file that is there keeps its own."""
+    connection = open_ledger("log", "sqlite:///log.db", tmp_path, create=True)
     connection.execute(Statement("CREATE TABLE T (Id INT)", ()))
+    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {
+        "log.db": 0o600,
+        "log.db-journal": 0o600,
+    }
     connection.close()
-    assert (tmp_path / "deep" / "er" / "log.db").stat().st_size > 0
+    (tmp_path / "log.db").chmod(0o640)
+    open_ledger("log", "sqlite:///log.db", tmp_path, create=True).close()
+    assert stat.S_IMODE((tmp_path / "log.db").stat().st_mode) == 0o640
+
+
+def test_a_missing_folder_of_a_ledger_file_is_never_created(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionFailed, match=r"no folder .*/deep/er for the SQLite file log\.db.*mkdir -p .*/deep/er"):
+        open_ledger("log", "sqlite:///deep/er/log.db", tmp_path, create=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_ledger_file_is_not_created_by_a_reader(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pyodbc
 import pytest
 
-from engine.db import connect
+from engine.db import sqlite
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection
 from engine.db.sql import Statement
@@ -222,7 +222,7 @@ def test_a_file_that_another_process_locks_for_seconds_is_waited_for(
     in_flight: int,
     patience: float,
 ) -> None:
-    monkeypatch.setattr(connect, "SQLITE_BUSY_SECONDS", patience)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", patience)
     file = project.folder / "log.db"
     project.spec["api"]["in_flight"] = in_flight
     project.users(12)
@@ -449,7 +449,7 @@ def ledger(text: str) -> Iterator[Ledger]:
         db.raw = sqlite3.connect(text.removeprefix("sqlite:///"), isolation_level=None, factory=LosingSqlite)
     else:
         db.raw = Losing(db.raw, pyodbc.OperationalError)
-    made = Ledger(db, SPEC, "sync", str(uuid.uuid4()), reopen=opened)
+    made = Ledger(db, SPEC, "sync", str(uuid.uuid4()))
     made.prepare()
     made.acquire(60)
     yield made

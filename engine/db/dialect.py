@@ -29,11 +29,17 @@ class Dialect:
     odbc: tuple[tuple[str, str], ...]
     """Keys added to an ODBC string of these drivers where the user gives none."""
     session: tuple[str, ...]
-    """Statements that begin every session."""
+    """Statements that begin every session; `{seconds}` and `{milliseconds}` are the time limit of a query."""
     place: str | None
     """A query for where a session is (database, schema): one row."""
     types: tuple[tuple[str, str], ...]
     """Column types of the ledger's tables, by the name its CREATE statements use."""
+    lost: str | None = None
+    """A pattern for what drivers say, beside SQLSTATE class 08, when the connection is gone."""
+    rollback: str | None = None
+    """What ends a transaction that the server may have ended itself; None where the driver's own ROLLBACK does."""
+    driver_timeout: bool = False
+    """The drivers themselves stop a query after a time; where they do not, `session` has the server do it."""
 
     def quote(self, identifier: str) -> str:
         """The identifier, exactly as it is, between the dialect's quotes."""
@@ -88,4 +94,7 @@ def _load(file: Path) -> Dialect:
         tuple(data["session"]),
         data.get("place"),
         tuple(data["types"].items()),
+        data.get("lost"),
+        data.get("rollback"),
+        data.get("driver_timeout", False),
     )

@@ -242,13 +242,15 @@ class Ledger(Parts):
     def release(self) -> None:
         """Give the lease back."""
         if self.lease:
-            with self.guard("cannot be written"):
-                self.lease.free(self.db, self.names)
+            lease = self.lease
+            self.durably(lambda _again: lease.free(self.db, self.names))
 
     def _fence(self) -> None:
         """Inside a transaction: go on only while the lease is ours."""
         if self.lease and not self.lease.holds(self.db, self.names):
-            raise LedgerError("the lease of this run is lost: another run has taken it, or it was broken")
+            raise LedgerError(
+                f"the lease of this run is lost: another run has taken it, or it was broken{self.lease.last_words}"
+            )
 
     def share(self, token: int, seconds: float) -> None:
         """Work under the lease that another process of this run holds. Raises `LedgerError` when it is lost."""

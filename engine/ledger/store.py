@@ -16,6 +16,33 @@ from engine.model import LedgerSpec
 Result = TypeVar("Result")
 
 
+class Kept:
+    """One connection that is kept open between uses and begun anew after one that failed. Used by one thread."""
+
+    def __init__(self, connect: Callable[[], Connection], time_limit: float | None = None) -> None:
+        self._connect, self._time_limit = connect, time_limit
+        self._opened: Connection | None = None
+        self._sound = True
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """The connection. Raises `ConnectionFailed`; after a `DatabaseError` of its user the next one gets another session."""
+        opened = self._opened
+        if opened is None:
+            opened = self._opened = self._connect()
+            opened.time_limit = self._time_limit or opened.time_limit
+        elif not self._sound:
+            opened.reconnect()
+        self._sound = False
+        yield opened
+        self._sound = True
+
+    def close(self) -> None:
+        """Close it, in the thread that used it."""
+        if self._opened:
+            self._opened.close()
+
+
 @dataclass(slots=True)
 class Store:
     """One pipeline's tables. Every method of the classes below raises `LedgerError` when they cannot be read or written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +13,16 @@ from jinja2 import TemplateError
 from engine.context import RunContext
 from engine.db.connection import Connection, Rows
 from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, TrackedIn
-from engine.errors import DatabaseError, EntityError, SourceError
+from engine.errors import ConnectionFailed, DatabaseError, EntityError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
+from engine.observe.printable import printable
 from engine.stages.block import Header, Paged, Row
 from engine.stages.spelling import spelled
+
+_LOG = logging.getLogger(__name__)
+_WAITS = (0.0, 2.0, 8.0)
+"""Seconds before each new connection of one statement: a session that was ended, a server that restarts."""
 
 Key = tuple[Any, ...]
 """The driver's own values of a row's ID columns."""
@@ -201,13 +207,38 @@ class Reader:
             raise SourceError(f"entity {self.entity.name!r}: its SQL template fails: {failure}") from failure
 
     def execute(self, statement: Statement) -> Rows:
-        """Run a statement. Raises `SourceError`, but for text that is not UTF-8."""
+        """Run a statement, again on a new connection where the old one is lost. Raises `SourceError`, but for text that is not UTF-8.
+
+        Keys make that safe: the statement of a page names where it begins, and what it has brought is not given yet.
+        """
         try:
-            return self.connection.execute(statement)
+            return self._insist(statement)
         except DatabaseError as failure:
             if "decode to UTF-8" in str(failure):
                 raise
             raise SourceError(f"entity {self.entity.name!r}: the source cannot be read: {failure}") from failure
+
+    def _insist(self, statement: Statement) -> Rows:
+        waits = iter(_WAITS)
+        try:
+            return self.connection.execute(statement)
+        except DatabaseError as failure:
+            lost = failure
+        while lost.lost and not self.run.cancelled.is_set() and (wait := next(waits, None)) is not None:
+            _LOG.warning(
+                "%s: the connection to the source is lost (%s); a new one is opened",
+                self.entity.name,
+                printable(str(lost)),
+            )
+            self.run.sleep(wait)
+            try:
+                self.connection.reconnect()
+                return self.connection.execute(statement)
+            except ConnectionFailed as failure:
+                lost = DatabaseError(f"{failure} (the connection was lost: {lost})", lost=True)
+            except DatabaseError as failure:
+                lost = failure
+        raise lost
 
     def reported(self, columns: Sequence[str], column: str) -> str:
         """A column that the spec names, as the database reports it. Raises `EntityError` where it is missing."""
