@@ -34,8 +34,9 @@ class Ledger(Parts):
     _with_rejects: dict[str, bool] = field(default_factory=dict, init=False)
 
     def prepare(self) -> None:
-        """Create absent tables, check the others, and take the database's time as the start of the run."""
+        """Create absent tables, check the others and the rights on them, take the database's time as the start of the run."""
         Store.prepare(self)
+        self.check_rights()
         with self.guard("cannot be prepared"):
             self._began = self.statement("now").rows[0][0]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from engine.db.connection import Connection
 from engine.errors import DatabaseError, LedgerError
-from engine.ledger import log
+from engine.ledger import log, rights
 from engine.ledger.tables import Tables, ensure
 from engine.model import LedgerSpec
 
@@ -61,6 +61,11 @@ class Store:
         """Create absent tables and check the others."""
         with self.guard("cannot be prepared"):
             ensure(self.db, self.tables)
+
+    def check_rights(self) -> None:
+        """Prove that the tables can be written, as far as they are there."""
+        with self.guard("cannot be read"):
+            rights.prove(self.db, self.tables)
 
     @property
     def names(self) -> dict[str, str]:
