@@ -166,7 +166,9 @@ def test_a_missing_ledger_file_is_created_for_its_owner_alone(tmp_path: Path) ->
 
 
 def test_a_missing_folder_of_a_ledger_file_is_never_created(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionFailed, match=r"no folder .*/deep/er for the SQLite file log\.db.*mkdir -p .*/deep/er"):
+    with pytest.raises(
+        ConnectionFailed, match=r"no folder .*/deep/er for the SQLite file log\.db.*mkdir -p .*/deep/er"
+    ):
         open_ledger("log", "sqlite:///deep/er/log.db", tmp_path, create=True)
     assert list(tmp_path.iterdir()) == []
 

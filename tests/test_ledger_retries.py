@@ -26,7 +26,6 @@ from engine.db.sql import Statement
 from engine.errors import LedgerError
 from engine.ledger.ledger import Ledger
 from engine.model import Attempt, Batch, LedgerSpec, Outcome, Rejection
-from tests import servers
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, slow
 from tests.project import ROOT, Project, check_sums
 from tests.test_crash import Store
@@ -236,21 +235,6 @@ def test_a_file_that_another_process_locks_for_seconds_is_waited_for(
     assert len(project.log_rows()) == 4
 
 
-@pytest.fixture
-def away(postgresql_server: servers.Server) -> Callable[[str, bool], None]:
-    """`away(text, True)`: a PostgreSQL database that ends all sessions and lets nobody in, until `away(text, False)`."""
-
-    def make(text: str, gone: bool) -> None:
-        name = text.partition("Database=")[2].partition(";")[0]
-        allowed = "false" if gone else "true"
-        with closing(pyodbc.connect(postgresql_server.maintenance, autocommit=True)) as connection:
-            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")
-            if gone:
-                connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-
-    return make
-
-
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_a_ledger_that_stays_away_ends_the_run_with_4_and_a_later_run_delivers_exactly_once(
     project: Project,
@@ -262,6 +246,7 @@ def test_a_ledger_that_stays_away_ends_the_run_with_4_and_a_later_run_delivers_e
 ) -> None:
     text = project.spec["connections"]["log"] = database("postgresql")
     project.spec["api"]["in_flight"] = in_flight
+    project.spec["ledger"] = {"wait": "3s"}
     project.users(12)
     project.users(2, table="Orgs")
     project.entity(batch_size=2)
@@ -272,6 +257,8 @@ def test_a_ledger_that_stays_away_ends_the_run_with_4_and_a_later_run_delivers_e
     # A process of its own: what it holds of the lease goes with it.
     stopped = Project.cli(project, "run", project.file, "--format", "json")
     assert stopped.returncode == 4, stopped.stderr
+    assert "the ledger does not answer (" in stopped.stderr
+    assert "trying again for up to 3 s" in stopped.stderr
     report = json.loads(stopped.stdout)
     away(text, False)
     users, orgs = report["entities"]

@@ -13,6 +13,7 @@ from engine.ledger.store import Result
 from engine.observe.printable import printable
 
 _LOG = logging.getLogger(__name__)
+_LONG = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Durable(History):
 
     patience: Patience = field(default_factory=Patience)
     _away: bool = field(default=False, init=False)
+    _left_alone: tuple[float, str] = field(default=(0.0, ""), init=False)
+    """Until when nobody asks a server that has just taken long to say nothing, and what that one said."""
 
     def read(self, look: Callable[[], Result]) -> Result:
         """Ask, and where that fails ask again on a new connection."""
@@ -47,7 +50,7 @@ class Durable(History):
         with self.guard(what):
             try:
                 if away:
-                    self._reconnect()
+                    self._look_again()
                 done = _tried(write, again=False)
             except DatabaseError as failure:
                 if away:
@@ -79,6 +82,22 @@ class Durable(History):
             return done
         later = "" if str(last) == str(first) else f", then: {last}"
         raise DatabaseError(f"{first} (tried again for {total:g} s{later})", first.sqlstate) from first
+
+    def _look_again(self) -> None:
+        """Reconnect once. What took long in vain is not done again at once: a run that ends has many things to write.
+
+        Raises `DatabaseError`.
+        """
+        now = self.patience.now
+        began, (until, why) = now(), self._left_alone
+        if began < until:
+            raise DatabaseError(why)
+        try:
+            self._reconnect()
+        except DatabaseError as failure:
+            took = now() - began
+            self._left_alone = (now() + (took if took > _LONG else 0.0), str(failure))
+            raise
 
     def _reconnect(self) -> None:
         try:

@@ -244,6 +244,7 @@ class Ledger(Parts):
         """Give the lease back."""
         if self.lease:
             lease = self.lease
+            self._left_alone = (0.0, "")  # the last chance
             self.durably(lambda _again: lease.free(self.db, self.names))
 
     def _fence(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,16 +12,12 @@ from jinja2 import TemplateError
 from engine.context import RunContext
 from engine.db.connection import Connection, Rows
 from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, TrackedIn
-from engine.errors import ConnectionFailed, DatabaseError, EntityError, SourceError
+from engine.errors import DatabaseError, EntityError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
-from engine.observe.printable import printable
+from engine.stages import reopen
 from engine.stages.block import Header, Paged, Row
 from engine.stages.spelling import spelled
-
-_LOG = logging.getLogger(__name__)
-_WAITS = (0.0, 2.0, 8.0)
-"""Seconds before each new connection of one statement: a session that was ended, a server that restarts."""
 
 Key = tuple[Any, ...]
 """The driver's own values of a row's ID columns."""
@@ -212,33 +207,11 @@ class Reader:
         Keys make that safe: the statement of a page names where it begins, and what it has brought is not given yet.
         """
         try:
-            return self._insist(statement)
+            return reopen.execute(self.connection, statement, self.entity.name, self.run)
         except DatabaseError as failure:
             if "decode to UTF-8" in str(failure):
                 raise
             raise SourceError(f"entity {self.entity.name!r}: the source cannot be read: {failure}") from failure
-
-    def _insist(self, statement: Statement) -> Rows:
-        waits = iter(_WAITS)
-        try:
-            return self.connection.execute(statement)
-        except DatabaseError as failure:
-            lost = failure
-        while lost.lost and not self.run.cancelled.is_set() and (wait := next(waits, None)) is not None:
-            _LOG.warning(
-                "%s: the connection to the source is lost (%s); a new one is opened",
-                self.entity.name,
-                printable(str(lost)),
-            )
-            self.run.sleep(wait)
-            try:
-                self.connection.reconnect()
-                return self.connection.execute(statement)
-            except ConnectionFailed as failure:
-                lost = DatabaseError(f"{failure} (the connection was lost: {lost})", lost=True)
-            except DatabaseError as failure:
-                lost = failure
-        raise lost
 
     def reported(self, columns: Sequence[str], column: str) -> str:
         """A column that the spec names, as the database reports it. Raises `EntityError` where it is missing."""
