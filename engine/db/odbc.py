@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import struct
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
@@ -33,7 +34,20 @@ def opened(text: str, root: Path, timeouts: Timeouts) -> Connection:
     driver = strings.split(text).get("driver") or ""
     if driver and driver not in pyodbc.drivers() and not Path(driver).exists():
         raise ConnectionFailed(f"there is no ODBC driver {driver!r} here; {found(pyodbc)}. {INSTALL_DRIVER}")
+    if re.search(r"freetds|tdsodbc", driver, re.IGNORECASE):
+        _check_freetds(text)
     return connected(pyodbc, text, by_driver_name(driver, dialects(root).values()), root, timeouts)
+
+
+def _check_freetds(text: str) -> None:
+    """Raises `ConnectionFailed` for a string that asks FreeTDS for what it does not do, and says nothing of."""
+    parts = strings.split(text)
+    trusts = (parts.get("trustservercertificate") or "").casefold()
+    if trusts in ("no", "false", "0") or (parts.get("encrypt") or "").casefold() == "strict":
+        raise ConnectionFailed(
+            "FreeTDS does not verify the server's certificate, whatever the string says; install msodbcsql18 from Microsoft's "
+            "packages, or leave TrustServerCertificate and Encrypt=strict out where the network is trusted"
+        )
 
 
 def import_pyodbc() -> ModuleType:
