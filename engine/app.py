@@ -1,14 +1,12 @@
-"""One run from the outside: the lease, the entities, the report; and the signals that end it."""
+"""One run from the outside: the lease, the entities, the report."""
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from types import FrameType
 from typing import Any
 
 from engine import compose, preflight
@@ -209,23 +207,3 @@ def _status(entities: list[EntityReport], run: RunContext, *, strict: bool) -> s
         for count in (entity.counts for entity in entities)
     )
     return "incomplete" if undelivered or any(entity.gravity for entity in entities) else "delivered"
-
-
-@contextmanager
-def cancel_on_signals(second: Callable[[], None]) -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second signal calls `second`."""
-    cancelled = threading.Event()
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if cancelled.is_set():
-            second()
-        cancelled.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, handle) for number in numbers]
-    try:
-        yield cancelled
-    finally:
-        # A process that was told to end still has its last words to say: the next signal must not change how it ends.
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, signal.SIG_IGN if cancelled.is_set() else handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from engine.endpoint.session import Caller
 from engine.errors import ConnectionFailed, LedgerError
 from engine.ledger.acts import Acts
 from engine.ledger.due import Due
+from engine.ledger.durable import Patience
 from engine.ledger.history import History
 from engine.ledger.ledger import Ledger
 from engine.ledger.rejects import Policy
@@ -24,9 +24,6 @@ from engine.settlement import Tools
 from engine.spec.load import Loaded
 from engine.spec.secrets import Secrets
 from engine.stages.pace import Pace
-
-_LOOKS, _LOOK_SECONDS = 20, 0.1
-"""How often, and how far apart, a ledger's file without content is looked at: another first run may be filling it."""
 
 
 @dataclass(slots=True)
@@ -40,7 +37,8 @@ class Connections:
     def source(self, alias: str) -> Connection:
         """The source connection of an alias. Raises `ConnectionFailed`."""
         if alias not in self._opened:
-            opened = connect.open_source(alias, self.pipeline.connections[alias], self.pipeline.root)
+            pipeline = self.pipeline
+            opened = connect.open_source(alias, pipeline.connections[alias], pipeline.root, pipeline.timeouts)
             self._stack.callback(opened.close)
             self._opened[alias] = opened
         return self._opened[alias]
@@ -49,13 +47,16 @@ class Connections:
         """One more connection to the ledger; who asks for it closes it. Raises `ConnectionFailed`."""
         pipeline = self.pipeline
         alias = pipeline.ledger.connection
-        return connect.open_ledger(alias, pipeline.connections[alias], pipeline.root, create=True)
+        text = pipeline.connections[alias]
+        return connect.open_ledger(alias, text, pipeline.root, pipeline.timeouts, create=True)
 
     def ledger(self, *, create: bool) -> Connection:
         """The ledger's connection. Raises `LedgerError`."""
-        alias = self.pipeline.ledger.connection
+        pipeline = self.pipeline
+        alias = pipeline.ledger.connection
+        text = pipeline.connections[alias]
         try:
-            opened = connect.open_ledger(alias, self.pipeline.connections[alias], self.pipeline.root, create=create)
+            opened = connect.open_ledger(alias, text, pipeline.root, pipeline.timeouts, create=create)
         except ConnectionFailed as failure:
             raise LedgerError(f"the ledger cannot be opened: {failure}") from failure.__cause__
         self._stack.callback(opened.close)
@@ -82,7 +83,7 @@ def open_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Ledge
             entity.name: Policy(entity.reject_delay, entity.reject_after, entity.resend == "changed")
             for entity in pipeline.entities
         },
-        reopen=opened.another_ledger,
+        patience=Patience(pipeline.ledger.wait),
     )
     ledger.prepare()
     return ledger
@@ -141,16 +142,12 @@ def audit(opened: Connections, secrets: Secrets, verb: str) -> None:
 
 
 def ledger_is_an_empty_file(pipeline: Pipeline) -> bool:
-    """True where the ledger is a SQLite file without content: a disk was full, or somebody made it. A run that starts fills it soon."""
+    """True where the ledger is a SQLite file without content: none that a run has made."""
     text = pipeline.connections[pipeline.ledger.connection]
     if not text.startswith(strings.SQLITE):
         return False
     file = connect.sqlite_file(text, pipeline.root)
-    for _ in range(_LOOKS):
-        if not file.is_file() or file.stat().st_size:
-            return False
-        time.sleep(_LOOK_SECONDS)
-    return True
+    return file.is_file() and not file.stat().st_size
 
 
 def ledger_exists(pipeline: Pipeline) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from engine import compose
 from engine.context import RunContext
+from engine.db import sqlite, strings
 from engine.errors import ConnectionFailed, EntityError, LedgerError, Problem, SourceError
 from engine.ledger.history import History
 from engine.ledger.known import Known
@@ -52,6 +53,8 @@ def check_connections(loaded: Loaded) -> Checked:
             ledger = compose.open_history(opened, loaded.secrets)
             if ledger:
                 ledger.standings()
+                ledger.check_rights()
+                _check_privacy(loaded, found)
                 _check_indexes(loaded, found, ledger)
                 for index, entity in enumerate(pipeline.entities):
                     _check_clashes(loaded, found, opened, index, entity, ledger)
@@ -92,6 +95,19 @@ def _check_clashes(
             f"entity {entity.name!r}: {len(clashing):,} IDs cannot be tracked and will be rejected; {first!r}: {why}"
         )
         found.problems.append(loaded.document.problem(("entities", index, "id"), message))
+
+
+def _check_privacy(loaded: Loaded, found: Checked) -> None:
+    """A SQLite ledger holds what was sent: it should be readable for its owner alone."""
+    pipeline = loaded.pipeline
+    assert pipeline is not None  # noqa: S101 - the caller has one
+    text = pipeline.connections[pipeline.ledger.connection]
+    if not text.startswith(strings.SQLITE):
+        return
+    file = sqlite.file_of(text, pipeline.root)
+    if sqlite.readable_by_others(file):
+        message = f"the ledger {file} can be read by other users of this machine, and it holds what was sent: chmod 600 {file}"
+        found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
 
 
 def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, index: int, entity: Entity) -> None:

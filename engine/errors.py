@@ -38,10 +38,13 @@ class ConnectionFailed(SyncLedgerError):
 
 
 class DatabaseError(SyncLedgerError):
-    """A statement failed. `sqlstate` is the driver's, where it has one (sqlite3 has none)."""
+    """A statement failed. `sqlstate` is the driver's, where it has one (sqlite3 has none).
 
-    def __init__(self, message: str, sqlstate: str | None = None) -> None:
-        self.sqlstate = sqlstate
+    `lost`: the connection is gone, a new one may work. `refused`: the statement fails again however often it is tried.
+    """
+
+    def __init__(self, message: str, sqlstate: str | None = None, *, lost: bool = False, refused: bool = False) -> None:
+        self.sqlstate, self.lost, self.refused = sqlstate, lost, refused
         super().__init__(message)
 
 

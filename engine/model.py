@@ -192,6 +192,19 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds that a database may take: to let a session in, and to answer a statement."""
+
+    connect: float = 15.0
+    query: float = 600.0
+
+    @property
+    def login(self) -> int:
+        """`connect` as drivers take it: whole seconds, of which 0 would mean no end."""
+        return max(1, round(self.connect))
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerSpec:
     """Where the durable state lives and what its tables are called."""
 
@@ -202,6 +215,8 @@ class LedgerSpec:
     visible_as: str | None = None
     create: bool = False
     """A first run may send any number of records."""
+    wait: float = 30.0
+    """Seconds for which a ledger that does not answer is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +237,7 @@ class Pipeline:
     """The spec's path as the user typed it."""
     entities_at: tuple[int, int] = (1, 1)
     """Line and column of the key `entities`."""
+    timeouts: Timeouts = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)

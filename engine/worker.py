@@ -18,6 +18,7 @@ from engine.context import RunContext, utc_now
 from engine.db.connection import Connection
 from engine.errors import LedgerError, SpecError, SyncLedgerError
 from engine.ledger.ledger import Ledger
+from engine.ledger.store import Kept
 from engine.observe import masks
 from engine.observe.observer import Silent
 from engine.settlement import EntityReport
@@ -84,7 +85,7 @@ class _Watch:
     def __init__(
         self, part: Part, ledger: Ledger, connect: Callable[[], Connection], run: RunContext, report: EntityReport
     ) -> None:
-        self._part, self._connect, self._run, self._report = part, connect, run, report
+        self._part, self._kept, self._run, self._report = part, Kept(connect), run, report
         self._ledger = Ledger(ledger.db, ledger.spec, ledger.pipeline, ledger.run, ledger.mask)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
@@ -103,18 +104,16 @@ class _Watch:
             with suppress(SyncLedgerError):
                 self._look()
             if ended:
+                self._kept.close()
                 return
 
     def _look(self) -> None:
-        connection = self._connect()
-        try:
+        with self._kept.connection() as connection:
             self._ledger.db = connection
             counts = orjson.dumps(asdict(self._report.counts)).decode()
             self._ledger.part(self._part.entity, self._part.number, _name(), counts)
             if self._ledger.stopping():
                 self._run.cancelled.set()
-        finally:
-            connection.close()
 
 
 def _name() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -99,6 +100,23 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], 
             {"postgresql": "postgresql_server", "mysql": "mariadb_server"}[dialect]
         )
         return server.database(name)
+
+    return make
+
+
+@pytest.fixture
+def away(postgresql_server: servers.Server) -> Callable[[str, bool], None]:
+    """`away(text, True)`: a PostgreSQL database that ends all sessions and lets nobody in, until `away(text, False)`."""
+
+    def make(text: str, gone: bool) -> None:
+        import pyodbc
+
+        name = text.partition("Database=")[2].partition(";")[0]
+        allowed = "false" if gone else "true"
+        with closing(pyodbc.connect(postgresql_server.maintenance, autocommit=True)) as connection:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")
+            if gone:
+                connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
 
     return make
 

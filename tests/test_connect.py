@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import socket
 import sqlite3
+import stat
 import subprocess
+import sys
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.db import strings
+from engine.db import adonet, odbc, strings
 from engine.db.connect import guess_dialect, open_ledger, open_source
+from engine.db.dialect import dialects
 from engine.db.sql import Statement
 from engine.errors import ConnectionFailed, DatabaseError
-from tests.conftest import absent
+from engine.model import Timeouts
+from tests.conftest import absent, fill
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums
 
@@ -83,8 +94,8 @@ def test_a_string_of_no_known_form_is_an_error_that_does_not_show_it(text: str) 
         ("password=", [("PWD", "")]),
         ("TrustServerCertificate=True", [("TrustServerCertificate", "yes")]),
         ("Trust Server Certificate=false", [("TrustServerCertificate", "no")]),
-        ("MultipleActiveResultSets=True", [("MARS_Connection", "yes")]),
-        ("multiple active result sets=False", [("MARS_Connection", "no")]),
+        ("MultipleActiveResultSets=True", []),
+        ("multiple active result sets=False", []),
         ("Integrated Security=SSPI", [("Trusted_Connection", "yes")]),
         ("Integrated Security=true", [("Trusted_Connection", "yes")]),
         ("Integrated Security=no", [("Trusted_Connection", "no")]),
@@ -150,12 +161,26 @@ def test_a_missing_source_file_is_an_error_and_is_not_created(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_ledger_file_is_created_with_its_folder(tmp_path: Path) -> None:
-    open_ledger("log", "sqlite:///deep/er/log.db", tmp_path, create=True).close()
-    connection = open_ledger("log", "sqlite:///deep/er/log.db", tmp_path, create=True)
+def test_a_missing_ledger_file_is_created_for_its_owner_alone(tmp_path: Path) -> None:
+    """It holds what was sent. Its journal has the same mode; a file that is there keeps its own."""
+    connection = open_ledger("log", "sqlite:///log.db", tmp_path, create=True)
     connection.execute(Statement("CREATE TABLE T (Id INT)", ()))
+    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {
+        "log.db": 0o600,
+        "log.db-journal": 0o600,
+    }
     connection.close()
-    assert (tmp_path / "deep" / "er" / "log.db").stat().st_size > 0
+    (tmp_path / "log.db").chmod(0o640)
+    open_ledger("log", "sqlite:///log.db", tmp_path, create=True).close()
+    assert stat.S_IMODE((tmp_path / "log.db").stat().st_mode) == 0o640
+
+
+def test_a_missing_folder_of_a_ledger_file_is_never_created(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConnectionFailed, match=r"no folder .*/deep/er for the SQLite file log\.db.*mkdir -p .*/deep/er"
+    ):
+        open_ledger("log", "sqlite:///deep/er/log.db", tmp_path, create=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_ledger_file_is_not_created_by_a_reader(tmp_path: Path) -> None:
@@ -360,3 +385,165 @@ def test_a_source_is_read_from_the_project_root_wherever_one_stands(
     assert finished.returncode == 0, finished.stderr
     assert project.tracked() == ["1"]
     assert not (tmp_path / "log.db").exists()
+
+
+# SQL Server: which driver, and what it is told
+
+
+@pytest.fixture
+def only_freetds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither Microsoft's driver nor mssql-python is here."""
+    pyodbc: Any = pytest.importorskip("pyodbc", exc_type=ImportError)
+    if "FreeTDS" not in drivers():
+        pytest.skip("not on this machine: the ODBC driver FreeTDS")
+    monkeypatch.setattr(pyodbc, "drivers", lambda: ["FreeTDS"])
+    monkeypatch.setitem(sys.modules, "mssql_python", None)
+
+
+@pytest.mark.parametrize("prefix", ["", "tcp:", "TCP:"])
+@pytest.mark.usefixtures("only_freetds")
+def test_freetds_hears_host_and_port_of_an_ado_net_string_and_warns(
+    prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        called = threading.Event()
+
+        def refuse() -> None:
+            listening.accept()[0].close()
+            called.set()
+
+        threading.Thread(target=refuse, daemon=True).start()
+        text = (
+            f"data source={prefix}127.0.0.1,{listening.getsockname()[1]};initial catalog=MDM;user id=sa;password=sesam;"
+            "TrustServerCertificate=true;MultipleActiveResultSets=True;Connect Timeout=1"
+        )
+        with caplog.at_level(logging.WARNING), pytest.raises(ConnectionFailed, match="cannot connect"):
+            open_source("default", text, ROOT)
+        assert called.wait(10), "the driver has called the host and port of the string"
+    assert "FreeTDS does not verify the server's certificate" in caplog.text
+    assert "msodbcsql18" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "security",
+    [
+        "",
+        "Encrypt=true",
+        "Encrypt=Mandatory;TrustServerCertificate=false",
+        "Encrypt=Strict;TrustServerCertificate=true",
+    ],
+)
+@pytest.mark.usefixtures("only_freetds")
+def test_freetds_is_refused_where_the_certificate_is_to_be_verified(security: str) -> None:
+    with pytest.raises(
+        ConnectionFailed, match=r"'default'.*FreeTDS, which does not verify.*TrustServerCertificate=true"
+    ) as caught:
+        open_source("default", ADONET + security, ROOT)
+    assert "sesam" not in str(caught.value)
+
+
+@pytest.mark.parametrize("security", ["Encrypt=false", "Encrypt=Optional", "TrustServerCertificate=True"])
+def test_nobody_verifies_where_the_string_says_so(security: str) -> None:
+    assert not adonet.wants_verification(strings.adonet_to_odbc(ADONET + security)[0])
+
+
+@pytest.mark.parametrize("key", ["TrustServerCertificate=no", "Encrypt=strict"])
+@pytest.mark.usefixtures("only_freetds")
+def test_an_odbc_string_that_asks_freetds_to_verify_is_refused(key: str) -> None:
+    with pytest.raises(ConnectionFailed, match="FreeTDS does not verify"):
+        open_source("default", f"Driver=FreeTDS;Server=127.0.0.1;Port=9;UID=sa;PWD=sesam;{key}", ROOT)
+
+
+@pytest.mark.parametrize(
+    ("installed", "python", "wanted"),
+    [
+        (["FreeTDS", "ODBC Driver 9 for SQL Server", "ODBC Driver 18 for SQL Server"], True, "ODBC Driver 18 for SQL Server"),
+        (["ODBC Driver 17 for SQL Server", "FreeTDS"], False, "ODBC Driver 17 for SQL Server"),
+        (["FreeTDS"], True, "mssql-python"),
+        (["FreeTDS"], False, "FreeTDS"),
+    ],
+)  # fmt: skip
+def test_microsofts_drivers_go_before_freetds(
+    monkeypatch: pytest.MonkeyPatch, installed: list[str], python: bool, wanted: str
+) -> None:
+    pyodbc: Any = pytest.importorskip("pyodbc", exc_type=ImportError)
+    taken: list[str] = []
+
+    def by_odbc(_module: Any, text: str, *_: Any) -> None:
+        taken.append(strings.split(text).get("driver") or "")
+
+    monkeypatch.setattr(pyodbc, "drivers", lambda: installed)
+    monkeypatch.setitem(sys.modules, "mssql_python", ModuleType("mssql_python") if python else None)
+    monkeypatch.setattr(adonet.odbc, "connected", by_odbc)
+    monkeypatch.setattr(adonet, "_by_mssql_python", lambda *_: taken.append("mssql-python"))
+    adonet.opened(ADONET + "TrustServerCertificate=true", ROOT, Timeouts())
+    assert taken == [wanted]
+
+
+# GUIDs
+
+
+@given(st.uuids())
+def test_a_guid_of_odbc_is_lower_case_text(value: UUID) -> None:
+    assert odbc.guid(value.bytes_le) == str(value)
+
+
+def test_a_guid_goes_out_in_lower_case_whatever_the_driver_and_is_known_again(
+    project: Project, api: FaultAPI, database: Callable[[str], str]
+) -> None:
+    """As text, without `fields`, and as the key: tracked and found again by its canonical form, in every way of exclusion."""
+    guid = "0e37df36-f698-11e6-8dd4-cb9ced3df976"
+    text = project.spec["connections"]["far"] = database("postgresql")
+    fill(text, "CREATE TABLE t (id UUID PRIMARY KEY, ref UUID)", f"INSERT INTO t VALUES ('{guid.upper()}', '{guid}')")
+    fill(text, "INSERT INTO t SELECT gen_random_uuid(), NULL FROM generate_series(1, 20)")
+    for how in ("lookup", "ids_first"):
+        project.entity(how, connection="far", query="SELECT id, ref FROM t", id="id", exclude=how, page_size=3)
+        project.entity(f"{how}_text", connection="far", query="SELECT id, ref FROM t", id="id", exclude=how,
+                       fields={"id": "string", "ref": "string?"})  # fmt: skip
+    report = project.run()
+    sent = [record for request in api.requests for record in json.loads(request.body)]
+    assert [record for record in sent if record["id"] == guid] == [{"id": guid, "ref": guid}] * 4
+    assert not [record for record in sent if record["id"] != record["id"].lower()]
+    assert [entity["accepted"] for entity in report["entities"]] == [21] * 4
+    assert [entity["excluded"] for entity in project.run()["entities"]] == [21] * 4
+
+
+# A transaction that the server has ended itself
+
+
+class Ended:
+    """A raw connection whose driver refuses ROLLBACK, as FreeTDS does after an error that has rolled back already."""
+
+    def __init__(self, raw: Any, error: type[Exception]) -> None:
+        self.__dict__.update(raw=raw, error=error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.raw, name, value)
+
+    def rollback(self) -> None:
+        raise self.error(
+            "25000", "[25000] [FreeTDS][SQL Server]The ROLLBACK TRANSACTION request has no corresponding BEGIN (3903)"
+        )
+
+
+def test_a_dialect_rolls_back_in_its_own_words_and_the_connection_lives(database: Callable[[str], str]) -> None:
+    pyodbc: Any = pytest.importorskip("pyodbc", exc_type=ImportError)
+    connection = open_ledger("log", database("postgresql"), ROOT, create=True)
+    connection.raw = Ended(connection.raw, pyodbc.ProgrammingError)
+    connection.dialect = replace(connection.dialect, rollback="ROLLBACK")
+    connection.execute(Statement("CREATE TABLE T (Id INT PRIMARY KEY)", ()))
+    with pytest.raises(DatabaseError, match="duplicate key"), connection.transaction():  # noqa: PT012
+        connection.execute(Statement("INSERT INTO T VALUES (1)", ()))
+        connection.execute(Statement("INSERT INTO T VALUES (1)", ()))
+    assert connection.execute(Statement("SELECT COUNT(*) FROM T", ())).rows[0][0] == 0
+    with connection.transaction():
+        connection.execute(Statement("INSERT INTO T VALUES (2)", ()))
+    assert connection.execute(Statement("SELECT COUNT(*) FROM T", ())).rows[0][0] == 1
+    connection.close()
+
+
+def test_sql_server_is_asked_whether_there_is_a_transaction_before_it_is_rolled_back() -> None:
+    assert dialects(ROOT)["mssql"].rollback == "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION"

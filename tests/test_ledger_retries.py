@@ -19,14 +19,13 @@ from typing import Any
 import pyodbc
 import pytest
 
-from engine.db import connect
+from engine.db import sqlite
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection
 from engine.db.sql import Statement
 from engine.errors import LedgerError
 from engine.ledger.ledger import Ledger
 from engine.model import Attempt, Batch, LedgerSpec, Outcome, Rejection
-from tests import servers
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, slow
 from tests.project import ROOT, Project, check_sums
 from tests.test_crash import Store
@@ -222,7 +221,7 @@ def test_a_file_that_another_process_locks_for_seconds_is_waited_for(
     in_flight: int,
     patience: float,
 ) -> None:
-    monkeypatch.setattr(connect, "SQLITE_BUSY_SECONDS", patience)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", patience)
     file = project.folder / "log.db"
     project.spec["api"]["in_flight"] = in_flight
     project.users(12)
@@ -236,21 +235,6 @@ def test_a_file_that_another_process_locks_for_seconds_is_waited_for(
     assert len(project.log_rows()) == 4
 
 
-@pytest.fixture
-def away(postgresql_server: servers.Server) -> Callable[[str, bool], None]:
-    """`away(text, True)`: a PostgreSQL database that ends all sessions and lets nobody in, until `away(text, False)`."""
-
-    def make(text: str, gone: bool) -> None:
-        name = text.partition("Database=")[2].partition(";")[0]
-        allowed = "false" if gone else "true"
-        with closing(pyodbc.connect(postgresql_server.maintenance, autocommit=True)) as connection:
-            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")
-            if gone:
-                connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-
-    return make
-
-
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_a_ledger_that_stays_away_ends_the_run_with_4_and_a_later_run_delivers_exactly_once(
     project: Project,
@@ -262,6 +246,7 @@ def test_a_ledger_that_stays_away_ends_the_run_with_4_and_a_later_run_delivers_e
 ) -> None:
     text = project.spec["connections"]["log"] = database("postgresql")
     project.spec["api"]["in_flight"] = in_flight
+    project.spec["ledger"] = {"wait": "3s"}
     project.users(12)
     project.users(2, table="Orgs")
     project.entity(batch_size=2)
@@ -272,6 +257,8 @@ def test_a_ledger_that_stays_away_ends_the_run_with_4_and_a_later_run_delivers_e
     # A process of its own: what it holds of the lease goes with it.
     stopped = Project.cli(project, "run", project.file, "--format", "json")
     assert stopped.returncode == 4, stopped.stderr
+    assert "the ledger does not answer (" in stopped.stderr
+    assert "trying again for up to 3 s" in stopped.stderr
     report = json.loads(stopped.stdout)
     away(text, False)
     users, orgs = report["entities"]
@@ -449,7 +436,7 @@ def ledger(text: str) -> Iterator[Ledger]:
         db.raw = sqlite3.connect(text.removeprefix("sqlite:///"), isolation_level=None, factory=LosingSqlite)
     else:
         db.raw = Losing(db.raw, pyodbc.OperationalError)
-    made = Ledger(db, SPEC, "sync", str(uuid.uuid4()), reopen=opened)
+    made = Ledger(db, SPEC, "sync", str(uuid.uuid4()))
     made.prepare()
     made.acquire(60)
     yield made

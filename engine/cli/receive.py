@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from engine import app
+from engine import signals
 from engine.cli import common
 from engine.demo import faults
 from engine.demo.receiver import Receiver
@@ -48,7 +48,7 @@ def receive(port: int, id_field: str, script: Path | None) -> int:
             f"port {port} cannot be used: {failure.strerror}; --port 0 takes a free one"
         ) from failure
     click.echo(f"receiving on {server.url}", err=False)
-    with app.cancel_on_signals(lambda: os._exit(130)) as cancelled:
+    with signals.cancel_on_signals(lambda: os._exit(130)) as cancelled:
         threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
         while not cancelled.wait(1.0):
             pass

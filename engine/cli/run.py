@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine import app
+from engine import app, signals
 from engine.app import RunReport
 from engine.cli import common, several
 from engine.errors import SpecError
@@ -78,7 +78,7 @@ def run(
     loaded = common.load_spec(spec, format_)
     live = sys.stderr.isatty() and not quiet and log_format == "text"
     with (
-        app.cancel_on_signals(lambda: os._exit(130)) as cancelled,
+        signals.cancel_on_signals(lambda: os._exit(130)) as cancelled,
         _progress(live) as observer,
     ):
         try:

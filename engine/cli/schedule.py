@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from engine import app
+from engine import signals
 from engine.cli import common
 from engine.context import utc_now
 from engine.errors import LedgerError, SpecError
@@ -50,7 +50,7 @@ def schedule(specs: tuple[Path, ...], count: int | None, format_: str, log_forma
     memory = Memory(loaded)
     if count:
         return _show(made, memory, count, format_)
-    with app.cancel_on_signals(lambda: os._exit(130)) as cancelled:
+    with signals.cancel_on_signals(lambda: os._exit(130)) as cancelled:
         loop = Loop(made, cancelled, utc_now, run_spec, memory)
         loop.run()
     return 130 if loop.cut_short else 0

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from engine import failpoint
 from engine.db.dialect import Dialect
+from engine.db.driver_thread import DriverThread, Stalled, Unusable
+from engine.db.failures import database_error
 from engine.db.sql import Statement, Templates, is_long
 from engine.errors import DatabaseError
+
+Result = TypeVar("Result")
+
+_CLOSE_SECONDS = 5.0
+_GRACE_SECONDS = 1.0
+"""What the server is given beyond its own time limit to say that it has stopped a query."""
 
 
 @dataclass(slots=True)
@@ -36,24 +44,29 @@ class Connection:
     description: str = ""
     keeps_journal: bool = False
     """SQLite's rollback journal is overwritten at a commit, and removed when the connection is closed."""
+    driver: DriverThread | None = None
+    """Where the driver's calls run, each for `time_limit` seconds at most; SQLite's run where they are made."""
+    time_limit: float = 600.0
+    again: Callable[[], Connection] | None = None
+    """Opens another one like this. Raises `ConnectionFailed`."""
     _in_transaction: bool = field(default=False, init=False)
 
     def execute(self, statement: Statement) -> Rows:
         """Run a statement and fetch all of its rows. Raises `DatabaseError` with the database's own words."""
-        try:
-            cursor = self.raw.cursor()
-        except self.errors as failure:  # the connection is gone
-            raise database_error(failure) from failure
+        return self._call(lambda: self._execute(statement))
+
+    def _execute(self, statement: Statement) -> Rows:
+        cursor = self.raw.cursor()
         try:
             cursor.execute(statement.text, [self._parameter(value) for value in statement.parameters])
             return _fetch(cursor)
-        except self.errors as failure:
-            raise database_error(failure) from failure
-        except (UnicodeError, OverflowError, ValueError) as failure:
-            raise DatabaseError(f"{type(failure).__name__}: {failure}") from failure
         finally:
             with suppress(*self.errors):
                 cursor.close()
+
+    def limit_in_driver(self, seconds: int) -> None:
+        """Have the driver itself stop every statement after so many seconds. Raises `DatabaseError`."""
+        self._call(lambda: setattr(self.raw, "timeout", seconds))
 
     def run(self, template: str, /, **context: Any) -> Rows:
         """Render a named statement and execute it."""
@@ -75,36 +88,75 @@ class Connection:
 
     def close(self) -> None:
         """Give the connection back; a connection that is already broken counts as closed."""
+        with suppress(DatabaseError):
+            self._call(self._close, _CLOSE_SECONDS)
+        if self.driver:
+            self.driver.end()
+
+    def reconnect(self) -> None:
+        """Begin a new session in place of this one, which is closed. Raises `ConnectionFailed`."""
+        assert self.again is not None, "every connection that was opened by its alias has it"  # noqa: S101
+        self.close()
+        fresh = self.again()
+        self.raw, self.driver, self.keeps_journal = fresh.raw, fresh.driver, fresh.keeps_journal
+        self._in_transaction = False
+
+    def _call(self, work: Callable[[], Result], seconds: float | None = None) -> Result:
+        """Do something with the driver, within so many seconds. Raises `DatabaseError`."""
+        try:
+            return self.driver.call(work, seconds or self.time_limit + _GRACE_SECONDS) if self.driver else work()
+        except self.errors as failure:
+            raise database_error(failure, self.dialect) from failure
+        except Stalled as failure:
+            raise DatabaseError(f"{failure}; the connection is given up (see `timeouts`)") from failure
+        except Unusable as failure:
+            raise DatabaseError(str(failure), lost=True) from failure
+        except (UnicodeError, OverflowError, ValueError) as failure:
+            raise DatabaseError(f"{type(failure).__name__}: {failure}") from failure
+
+    def _close(self) -> None:
         with suppress(*self.errors):
             if self.keeps_journal:
                 self.raw.execute("PRAGMA journal_mode = DELETE")  # removes the file, unless somebody is writing
-        with suppress(*self.errors):
-            self.raw.close()
+        self.raw.close()
 
     def _begin(self) -> None:
-        try:
+        def begin() -> None:
             if isinstance(self.raw, sqlite3.Connection):
                 self.raw.execute("BEGIN IMMEDIATE")
             else:
                 self.raw.autocommit = False
-        except self.errors as failure:
-            raise database_error(failure) from failure
+
+        self._call(begin)
         self._in_transaction = True
 
-    def _end(self, how: str) -> None:
+    def _end(self, how: Literal["commit", "rollback"]) -> None:
         if not self._in_transaction:
             return
         try:
-            getattr(self.raw, how)()
+            self._call(self._commit if how == "commit" else self._rollback)
             self._in_transaction = False
             if not isinstance(self.raw, sqlite3.Connection):
-                self.raw.autocommit = True
-        except self.errors as failure:
+                self._call(self._autocommit)
+        except DatabaseError:
             if how == "rollback":
                 # Nobody knows what state it is in: let the next statement fail loudly.
                 self._in_transaction = False
                 self.close()
-            raise database_error(failure) from failure
+            raise
+
+    def _commit(self) -> None:
+        self.raw.commit()
+
+    def _rollback(self) -> None:
+        """In the dialect's words where it has some: a server that ended the transaction itself refuses the driver's."""
+        if self.dialect.rollback:
+            self._execute(Statement(self.dialect.rollback, ()))
+        else:
+            self.raw.rollback()
+
+    def _autocommit(self) -> None:
+        self.raw.autocommit = True
 
     def _parameter(self, value: Any) -> Any:
         if self.mariadb_odbc:
@@ -128,14 +180,6 @@ def _fetch(cursor: Any) -> Rows:
             rows = cursor.fetchall()
         if more is None or not more():
             return Rows(columns, rows, rowcount)
-
-
-def database_error(failure: Exception) -> DatabaseError:
-    """A driver's error with the database's own words and its SQLSTATE, where it has one."""
-    arguments = failure.args
-    if len(arguments) >= 2 and isinstance(arguments[1], str):
-        return DatabaseError(arguments[1], str(arguments[0]))
-    return DatabaseError(str(failure) or type(failure).__name__, getattr(failure, "sqlstate", None))
 
 
 def _for_mariadb(value: Any) -> Any:

@@ -29,7 +29,7 @@ class Dialect:
     odbc: tuple[tuple[str, str], ...]
     """Keys added to an ODBC string of these drivers where the user gives none."""
     session: tuple[str, ...]
-    """Statements that begin every session."""
+    """Statements that begin every session; `{seconds}` and `{milliseconds}` are the time limit of a query."""
     place: str | None
     """A query for where a session is (database, schema): one row."""
     explain: tuple[str, str] | None
@@ -40,6 +40,12 @@ class Dialect:
     """How many parts the name of a table has at most: schema.table is two."""
     lower: bool = False
     """Unquoted names are folded to lower case."""
+    lost: str | None = None
+    """A pattern for what drivers say, beside SQLSTATE class 08, when the connection is gone."""
+    rollback: str | None = None
+    """What ends a transaction that the server may have ended itself; None where the driver's own ROLLBACK does."""
+    driver_timeout: bool = False
+    """The drivers themselves stop a query after a time; where they do not, `session` has the server do it."""
 
     def quote(self, identifier: str) -> str:
         """The identifier, exactly as it is, between the dialect's quotes."""
@@ -105,4 +111,7 @@ def _load(file: Path) -> Dialect:
         tuple(data["types"].items()),
         parts=data.get("parts", 2),
         lower=data.get("lower", False),
+        lost=data.get("lost"),
+        rollback=data.get("rollback"),
+        driver_timeout=data.get("driver_timeout", False),
     )

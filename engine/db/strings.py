@@ -26,7 +26,6 @@ _ADONET: dict[str, str] = {
     "encrypt": "Encrypt",
     "trustservercertificate": "TrustServerCertificate", "trust server certificate": "TrustServerCertificate",
     "hostnameincertificate": "HostnameInCertificate", "host name in certificate": "HostnameInCertificate",
-    "multipleactiveresultsets": "MARS_Connection", "multiple active result sets": "MARS_Connection",
     "multisubnetfailover": "MultiSubnetFailover", "multi subnet failover": "MultiSubnetFailover",
     "application name": "APP", "app": "APP",
     "workstation id": "WSID", "wsid": "WSID",
@@ -44,9 +43,11 @@ _ADONET_ONLY = {
     "transaction binding", "type system version", "user instance", "context connection", "poolblockingperiod",
     "pool blocking period", "column encryption setting", "enclave attestation url", "attestation protocol",
     "ip address preference", "ipaddresspreference", "command timeout", "network library", "net",
+    # Every result is fetched whole before the next statement: there is never more than one.
+    "multipleactiveresultsets", "multiple active result sets",
 }  # fmt: skip
 _TIMEOUT = {"connect timeout", "connection timeout", "timeout"}
-_BOOLEAN = {"Trusted_Connection", "TrustServerCertificate", "MARS_Connection", "MultiSubnetFailover"}
+_BOOLEAN = {"Trusted_Connection", "TrustServerCertificate", "MultiSubnetFailover"}
 # Quotes around a value belong to ADO.NET; to ODBC they are characters like others.
 _ODBC = re.compile(r"(^|;)\s*(driver|dsn|filedsn)\s*=", re.IGNORECASE)
 _SECRET = re.compile(r"pwd|pass|secret|token|key$|credential|phrase", re.IGNORECASE)
@@ -159,6 +160,13 @@ def _translate(key: str, value: str) -> str:
     if key == "Server" and value.casefold().startswith(("(local)", ".")):
         return re.sub(r"^(\(local\)|\.)", "localhost", value, flags=re.IGNORECASE)
     return value
+
+
+def where(text: str, reported: str) -> str:
+    """The place that a string names, without anything secret, behind what the database calls itself."""
+    parts = split(text)
+    place = "/".join(value for value in (parts.get("server"), parts.get("database")) if value)
+    return f"{reported} {place or parts.get('dsn') or ''}".strip()
 
 
 def secrets(text: str) -> list[str]:

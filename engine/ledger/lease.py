@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -15,6 +16,10 @@ from engine import failpoint
 from engine.db.connection import Connection
 from engine.errors import DatabaseError, LeaseHeld, SyncLedgerError
 from engine.ledger.people import user
+from engine.ledger.store import Kept
+from engine.observe.printable import printable
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,13 @@ class Lease:
     token: int
     seconds: float
     _renewed: float = field(default_factory=time.monotonic)
+    trouble: str | None = field(default=None, init=False)
+    """Why the last heartbeat failed; None where it did not."""
+
+    @property
+    def last_words(self) -> str:
+        """What the last heartbeat met, to stand behind a sentence on the lease."""
+        return f" (its last heartbeat failed: {printable(self.trouble)})" if self.trouble else ""
 
     def valid(self) -> bool:
         """True while it surely has not expired: nothing is sent otherwise, also after the process was stopped for long."""
@@ -134,10 +146,12 @@ def break_lease(db: Connection, names: dict[str, str], pipeline: str) -> Holder 
 
 
 class Heartbeat:
-    """Renews a lease from a thread and a connection of its own, three times per expiry."""
+    """Renews a lease from a thread and a connection of its own, three times per expiry, and sooner after one that failed."""
 
     def __init__(self, lease: Lease, connect: Callable[[], Connection], names: dict[str, str]) -> None:
-        self._lease, self._connect, self._names = lease, connect, names
+        self._lease, self._names = lease, names
+        # A beat that waits for longer than this comes too late anyway.
+        self._kept = Kept(connect, time_limit=lease.seconds / 3)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -151,16 +165,20 @@ class Heartbeat:
 
     def _run(self) -> None:
         # A beat that fails is tried again: the lease says itself when it is not valid any more.
-        while not self._stop.wait(self._lease.seconds / 3):
+        wait = self._lease.seconds / 3
+        while not self._stop.wait(wait):
             try:
-                connection = self._connect()
-                try:
+                with self._kept.connection() as connection:
                     if not self._lease.renew(connection, self._names):
-                        return
-                finally:
-                    connection.close()
-            except SyncLedgerError:
-                continue
+                        break
+                self._lease.trouble = None
+                wait = self._lease.seconds / 3
+            except SyncLedgerError as failure:
+                if self._lease.trouble is None:
+                    _LOG.warning("the lease cannot be renewed (%s); trying again", printable(str(failure)))
+                self._lease.trouble = str(failure)
+                wait = self._lease.seconds / 30
+        self._kept.close()
 
 
 def _row(db: Connection, names: dict[str, str], pipeline: str) -> Any:

@@ -39,9 +39,10 @@ class Ledger(Parts):
     _with_repeats: dict[str, bool] = field(default_factory=dict, init=False)
 
     def prepare(self) -> str:
-        """Create absent tables, check the others, and take the database's time as the start of the run."""
+        """Create absent tables, check the others and the rights on them, take the database's time as the start of the run."""
         found = Store.prepare(self)
         _LOG.info("ledger %s: %s", self.db.description, found)
+        self.check_rights()
         with self.guard("cannot be prepared"):
             self._began = self.statement("now").rows[0][0]
         return found
@@ -329,13 +330,16 @@ class Ledger(Parts):
     def release(self) -> None:
         """Give the lease back."""
         if self.lease:
-            with self.guard("cannot be written"):
-                self.lease.free(self.db, self.names)
+            lease = self.lease
+            self._left_alone = (0.0, "")  # the last chance
+            self.durably(lambda _again: lease.free(self.db, self.names))
 
     def _fence(self) -> None:
         """Inside a transaction: go on only while the lease is ours."""
         if self.lease and not self.lease.holds(self.db, self.names):
-            raise LedgerError("the lease of this run is lost: another run has taken it, or it was broken")
+            raise LedgerError(
+                f"the lease of this run is lost: another run has taken it, or it was broken{self.lease.last_words}"
+            )
 
     def share(self, token: int, seconds: float) -> None:
         """Work under the lease that another process of this run holds. Raises `LedgerError` when it is lost."""

@@ -10,11 +10,38 @@ from typing import Any, TypeVar
 
 from engine.db.connection import Connection
 from engine.errors import DatabaseError, LedgerError
-from engine.ledger import indexes, log, tracking
+from engine.ledger import indexes, log, rights, tracking
 from engine.ledger.tables import Tables, ensure
 from engine.model import LedgerSpec
 
 Result = TypeVar("Result")
+
+
+class Kept:
+    """One connection that is kept open between uses and begun anew after one that failed. Used by one thread."""
+
+    def __init__(self, connect: Callable[[], Connection], time_limit: float | None = None) -> None:
+        self._connect, self._time_limit = connect, time_limit
+        self._opened: Connection | None = None
+        self._sound = True
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """The connection. Raises `ConnectionFailed`; after a `DatabaseError` of its user the next one gets another session."""
+        opened = self._opened
+        if opened is None:
+            opened = self._opened = self._connect()
+            opened.time_limit = self._time_limit or opened.time_limit
+        elif not self._sound:
+            opened.reconnect()
+        self._sound = False
+        yield opened
+        self._sound = True
+
+    def close(self) -> None:
+        """Close it, in the thread that used it."""
+        if self._opened:
+            self._opened.close()
 
 
 @dataclass(slots=True)
@@ -38,6 +65,11 @@ class Store:
             found = ensure(self.db, self.tables)
             indexes.ensure(self.db, self.tables)
             return found
+
+    def check_rights(self) -> None:
+        """Prove that the tables can be written, as far as they are there."""
+        with self.guard("cannot be read"):
+            rights.prove(self.db, self.tables)
 
     @property
     def names(self) -> dict[str, str]:

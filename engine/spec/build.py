@@ -24,6 +24,7 @@ from engine.model import (
     Results,
     Retry,
     Schedule,
+    Timeouts,
 )
 from engine.spec.check import schema
 from engine.spec.durations import SECONDS, seconds
@@ -42,10 +43,11 @@ def build(data: dict[str, Any], file: Path, root: Path) -> Pipeline:
         root=root,
         connections=full["connections"],
         schedule=_schedule(full["schedule"]),
-        ledger=LedgerSpec(**full["ledger"]),
+        ledger=LedgerSpec(**{**full["ledger"], "wait": seconds(full["ledger"]["wait"])}),
         lease_expires=seconds(full["lease"]["expires"]),
         api=_api(full["api"], root),
         entities=tuple(_entity(_with_defaults(entity, entity_schema)) for entity in merged),
+        timeouts=Timeouts(**{key: seconds(value) for key, value in full["timeouts"].items()}),
     )
 
 

@@ -84,14 +84,8 @@ class Due(Blocks):
                     reject(id_)
                 elif twin := self._twin(id_, tuple(row[at] for at in positions), known, met):
                     spare.append(twin)
-                elif (how := known.rests(id_)) == "waiting":
-                    counts.waiting += 1
-                    continue
-                elif how == "resting":
-                    counts.rest()
-                    continue
-                elif how == "excluded":
-                    counts.excluded += 1
+                elif how := known.rests(id_):
+                    counts.leave_out(how)
                     continue
                 elif id_ in known.clashing:
                     reject(Rejection(id_, known.clashing[id_]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from engine.model import Rejection
 from engine.stages.twins import Spellings
@@ -42,6 +43,15 @@ class Counts:
         """Records that were refused before and are not offered now."""
         self.waiting += records
         self.resting += records
+
+    def leave_out(self, how: Literal["waiting", "resting", "excluded"]) -> None:
+        """A record that is not due, whatever its content is."""
+        if how == "resting":
+            self.rest()
+        elif how == "waiting":
+            self.waiting += 1
+        else:
+            self.excluded += 1
 
     @property
     def read(self) -> int:

@@ -144,7 +144,7 @@ def _digest(reader: Reader, request: PageRequest, column: str, tracking_table: s
     entity, connection = reader.entity, reader.connection
     facts = RunFacts("", datetime.min, request.run.last_success and datetime.min)
     statement = reader.statement(replace(request, run=facts, since=None))
-    place = connection.execute(Statement(connection.dialect.place, ())).rows if connection.dialect.place else ""
+    place = reader.execute(Statement(connection.dialect.place, ())).rows if connection.dialect.place else ""
     parts = [
         connection.description, place, statement.text, statement.parameters, column, entity.id, entity.transform,
         entity.fields, entity.resend, tracking_table,

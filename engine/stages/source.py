@@ -15,6 +15,7 @@ from engine.db.sql import Cut, PageRequest, RunFacts, Since, Statement, TrackedI
 from engine.errors import DatabaseError, EntityError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.model import Entity
+from engine.stages import reopen
 from engine.stages.block import Header, Paged, Row
 from engine.stages.spelling import spelled
 
@@ -215,9 +216,12 @@ class Reader:
             ) from failure
 
     def execute(self, statement: Statement) -> Rows:
-        """Run a statement. Raises `SourceError`, but for text that is not UTF-8."""
+        """Run a statement, again on a new connection where the old one is lost. Raises `SourceError`, but for text that is not UTF-8.
+
+        Keys make that safe: the statement of a page names where it begins, and what it has brought is not given yet.
+        """
         try:
-            return self.connection.execute(statement)
+            return reopen.execute(self.connection, statement, self.entity.name, self.run)
         except DatabaseError as failure:
             if "decode to UTF-8" in str(failure):
                 raise
