@@ -22,6 +22,7 @@ from unittest import mock
 from engine.cli.main import main
 from engine.failpoint import VARIABLE
 from engine.observe import masks
+from engine.observe.secrets import Secrets
 
 _NEED_A_PROCESS = ("--workers", "--cluster", "schedule", "receive", "demo")
 
@@ -60,7 +61,8 @@ def _restored() -> Iterator[None]:
     """What the command line sets for its whole process is put back: masks, log handlers, signal handlers, the collector."""
     log = logging.getLogger("engine")
     kept, level, propagate = log.handlers[:], log.level, log.propagate
-    known, threshold = masks._MASKS[:], gc.get_threshold()
+    known, threshold = masks._ALL, gc.get_threshold()
+    masks._ALL = Secrets(newest=1000)
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.getsignal(number) for number in numbers]
     wakeup = signal.set_wakeup_fd(-1)
@@ -71,6 +73,6 @@ def _restored() -> Iterator[None]:
         for number, handler in zip(numbers, handlers, strict=True):
             signal.signal(number, handler)
         gc.set_threshold(*threshold)
-        masks._MASKS[:] = known
+        masks._ALL = known
         log.handlers[:], log.propagate = kept, propagate
         log.setLevel(level)
