@@ -9,9 +9,9 @@ import click
 from engine import compose
 from engine.cli import common
 from engine.cli.preview import request_json, show_request, show_statements, statements_json
+from engine.cli.say import say, say_json
 from engine.context import RunContext
 from engine.endpoint.session import Caller
-from engine.observe.masks import masked
 from engine.observe.words import count
 from engine.plan import EntityPlan, plan_entity
 from engine.preflight import MANY
@@ -78,11 +78,11 @@ def plan(
         save_plan(save, pipeline.name, plans)
     if format_ == "json":
         documents = [_json(made, preview, full=full) for made in plans]
-        common.print_json({"pipeline": pipeline.name, "new_ledger": new, "entities": documents})
+        say_json({"pipeline": pipeline.name, "new_ledger": new, "entities": documents})
     else:
         _show(plans)
         if new:
-            click.echo(
+            say(
                 f"The ledger knows no delivered record of these entities: every record counts as new "
                 f"({sum(made.due for made in plans):,} due). A run with more than {MANY:,} of one entity asks for --first-run."
             )
@@ -98,7 +98,6 @@ def _exit_code(plans: list[EntityPlan]) -> int:
 
 def _json(made: EntityPlan, preview: int, *, full: bool) -> dict[str, object]:
     document = made.as_json()
-    document["error"] = masked(made.error) if made.error else None
     document["requests"] = [request_json(request, preview, full=full) for request in made.requests]
     if made.statements:
         document["statements"] = statements_json(made)
@@ -124,15 +123,15 @@ def _show(plans: list[EntityPlan]) -> None:
     for made in plans:
         if made.error and made.error not in said:
             said.add(made.error)
-            click.echo(f"{made.name}: {masked(made.error)}")
+            say(f"{made.name}: {made.error}")
         if made.since is not None:
-            click.echo(f"{made.name}: only what changed since {made.since} is read (`changed_since`)")
+            say(f"{made.name}: only what changed since {made.since} is read (`changed_since`)")
         if made.sorts:
-            click.echo(f"{made.name}: {masked(made.sorts)}")
+            say(f"{made.name}: {made.sorts}")
         if made.park:
-            click.echo(f"{made.name}: {made.park}; a run sends nothing there before")
+            say(f"{made.name}: {made.park}; a run sends nothing there before")
         for reason, number in made.reasons.items():
-            click.echo(f"{made.name}: {count(number, 'record')} to reject: {masked(reason)}")
+            say(f"{made.name}: {count(number, 'record')} to reject: {reason}")
 
 
 _COLUMNS = {

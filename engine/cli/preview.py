@@ -10,6 +10,7 @@ from typing import Any
 import click
 import orjson
 
+from engine.cli.say import say
 from engine.db.sql import Statement
 from engine.observe.masks import masked
 from engine.observe.printable import printable
@@ -20,8 +21,7 @@ from engine.plan import EntityPlan, Request
 def request_json(request: Request, records: int, *, full: bool) -> dict[str, Any]:
     """One request: its exact bytes as text under `body`, or its first records under `shown`."""
     head = {
-        "method": request.method, "url": masked(request.url),
-        "headers": {name: masked(value) for name, value in request.headers.items()},
+        "method": request.method, "url": request.url, "headers": dict(request.headers),
         "bytes": len(request.body), "records": request.records,
     }  # fmt: skip
     return head | ({"body": request.body.decode()} if full else {"shown": _first(request.body, records)[0]})
@@ -29,10 +29,12 @@ def request_json(request: Request, records: int, *, full: bool) -> dict[str, Any
 
 def show_request(request: Request, records: int, *, full: bool) -> None:
     """The request as a person reads it."""
-    click.echo(f"\n{request.method} {printable(masked(request.url))}")
+    say()
+    say(f"{request.method} {request.url}")
     for name, value in request.headers.items():
-        click.echo(f"{name}: {printable(masked(value))}")
-    click.echo(f"\nbody: {count(len(request.body), 'byte')}, {count(request.records, 'record')}")
+        say(f"{name}: {value}")
+    say()
+    say(f"body: {count(len(request.body), 'byte')}, {count(request.records, 'record')}")
     if full:
         body = request.body.decode()
         # A pipe gets the exact bytes; a terminal must not be steered by them.
@@ -42,7 +44,7 @@ def show_request(request: Request, records: int, *, full: bool) -> None:
     for line in orjson.dumps(document, option=orjson.OPT_INDENT_2).decode().splitlines():
         click.echo(printable(line))
     if request.records > records:
-        click.echo(f"... and {count(request.records - records, 'more record')}")
+        say(f"... and {count(request.records - records, 'more record')}")
 
 
 def _first(body: bytes, wanted: int) -> tuple[list[Any], Any]:
@@ -69,17 +71,18 @@ def statements_json(made: EntityPlan) -> list[dict[str, Any]]:
 def show_statements(made: EntityPlan) -> None:
     """The statements of an entity as a person reads them; each value stands for one `?`, in order."""
     for what, statement in made.statements:
-        click.echo(f"\n{made.name}: {what}")
+        say()
+        say(f"{made.name}: {what}")
         for line in _lines(statement):
-            click.echo(line)
+            say(line)
 
 
 def _lines(statement: Statement) -> Iterator[str]:
     for line in masked(statement.text).splitlines():
         if line.strip():
-            yield printable(line.rstrip())
+            yield line.rstrip()
     values = ", ".join(repr(_plain(value)) for value in statement.parameters)
-    yield f"-- parameters: {printable(values)}" if values else "-- no parameters"
+    yield f"-- parameters: {values}" if values else "-- no parameters"
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ import click
 
 from engine import compose
 from engine.cli import common
+from engine.cli.say import say, say_json
 from engine.ledger import prune as pruning
 from engine.ledger.prune import Cut
 
@@ -69,7 +70,7 @@ def prune(spec: Path, days: int, dry_run: bool, format_: str) -> int:
             "before": str(when.before) if when else None,
             "calls_before": str(when.calls_before) if when else None,
         }
-        common.print_json({"pipeline": pipeline.name, "keep_days": days, "dry_run": dry_run, **moments, "rows": rows})
+        say_json({"pipeline": pipeline.name, "keep_days": days, "dry_run": dry_run, **moments, "rows": rows})
     else:
         _show(pipeline.name, when, rows, dry_run=dry_run)
     return 0
@@ -77,12 +78,12 @@ def prune(spec: Path, days: int, dry_run: bool, format_: str) -> int:
 
 def _show(pipeline: str, when: Cut | None, rows: dict[str, int], *, dry_run: bool) -> None:
     if when is None:
-        click.echo(f"The ledger of {pipeline} is not there yet, or no run has used it: nothing to delete.")
+        say(f"The ledger of {pipeline} is not there yet, or no run has used it: nothing to delete.")
         return
     verb = "Would delete" if dry_run else "Deleted"
-    click.echo(f"{verb} from the ledger of {pipeline} what is older than {str(when.before)[:19]} UTC:")
+    say(f"{verb} from the ledger of {pipeline} what is older than {str(when.before)[:19]} UTC:")
     common.print_table([("", "left"), ("Rows", "right")], [[_NAMES[kind], f"{rows[kind]:,}"] for kind in rows])
     if when.held_back:
-        click.echo(
+        say(
             f"Calls since {str(when.calls_before)[:19]} UTC stay: a batch of that time is still open (`status` lists it)."
         )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 
 from engine import compose
 from engine.cli import common
+from engine.cli.say import json_text, say
 from engine.ledger.rejects import Reject
 from engine.observe.masks import masked
 from engine.observe.printable import printable
@@ -25,6 +26,7 @@ Examples:
   python -m engine rejects pipelines/sync.yaml --entity Users --state parked
   python -m engine rejects pipelines/sync.yaml --format csv > rejects.csv
 """
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER = re.compile(r"[-+]?[0-9]+([.][0-9]+)?")
 _SHOWN = 1000
 """So many records at most are shown to people."""
@@ -72,17 +74,17 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
             shown = list(islice(found, _SHOWN + 1))
             _show(shown[:_SHOWN])
             if history and len(shown) > _SHOWN:
-                click.echo(_more(history.reject_counts(), names, state))
+                say(_more(history.reject_counts(), names, state))
     return 0
 
 
 def _print_json(pipeline: str, found: Iterator[Reject]) -> None:
     """One document, written while it is read: a ledger may hold more refused records than fit into memory."""
-    click.echo(f'{{\n  "pipeline": {orjson.dumps(pipeline).decode()},\n  "rejects": ['.encode(), nl=False)
+    click.echo(f'{{\n  "pipeline": {json_text(pipeline)},\n  "rejects": ['.encode(), nl=False)
     before = "\n"
     while some := list(islice(found, _AT_ONCE)):
-        items = [orjson.dumps(reject.as_json(), default=str, option=orjson.OPT_INDENT_2) for reject in some]
-        click.echo(before.encode() + b",\n".join(b"    " + item.replace(b"\n", b"\n    ") for item in items), nl=False)
+        items = [textwrap.indent(json_text(reject.as_json()), "    ") for reject in some]
+        click.echo((before + ",\n".join(items)).encode(), nl=False)
         before = ",\n"
     click.echo(b"\n  ]\n}" if before != "\n" else b"]\n}")
 
@@ -93,34 +95,31 @@ def _print_csv(found: Iterable[Reject]) -> None:
     writer.writeheader()
     for reject in found:
         document = reject.as_json()
-        cells = {name: _harmless(document[name]) for name in _COLUMNS}
-        writer.writerow({name: _shown(cell) for name, cell in cells.items()} if sys.stdout.isatty() else cells)
+        writer.writerow({name: _harmless(name, document[name]) for name in _COLUMNS})
 
 
-def _harmless(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula, made plain text (OWASP, CSV injection)."""
-    formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(value)
-    return f"'{value}" if formula else value
-
-
-def _shown(value: Any) -> Any:
-    """A cell as a terminal may show it; a file gets it as it is."""
-    return printable(value) if isinstance(value, str) else value
+def _harmless(name: str, value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, made plain text (OWASP, CSV injection); one line, secrets masked."""
+    if not isinstance(value, str):
+        return value
+    shown = printable(masked(value) if name == "reason" else value)
+    formula = value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    return f"'{shown}" if formula else shown
 
 
 def _show(shown: list[Reject]) -> None:
     if not shown:
-        click.echo("No record is refused.")
+        say("No record is refused.")
         return
     rows = [
         [
             r.entity,
-            printable(r.id) or "(no ID)",
+            r.id or "(no ID)",
             r.state,
             f"{r.attempts:,}",
             str(r.last_seen)[:19],
             _next(r),
-            printable(masked(r.reason))[:200],
+            masked(r.reason)[:200],
         ]
         for r in shown
     ]

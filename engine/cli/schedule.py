@@ -12,9 +12,9 @@ import click
 
 from engine import signals
 from engine.cli import common
+from engine.cli.say import say, say_json
 from engine.context import utc_now
 from engine.errors import LedgerError, SpecError
-from engine.observe import masks
 from engine.schedule import Coming, Entry, Loop, Memory, coming, entries, run_spec
 
 EPILOG = """\b
@@ -64,13 +64,13 @@ def _show(made: list[Entry], memory: Memory, count: int, format_: str) -> int:
             plans.append(coming(entry, memory.look(entry), now))
         except LedgerError as failure:
             failed = True
-            click.echo(f"error: {entry.name}: {masks.masked(str(failure))}", err=True)
+            say(f"error: {entry.name}: {failure}", err=True)
     times = list(islice(heapq.merge(*plans, key=lambda coming: coming.due), count))
     if format_ == "json":
-        common.print_json([{**asdict(time), "due": time.due.isoformat(timespec="seconds")} for time in times])
+        say_json([{**asdict(time), "due": time.due.isoformat(timespec="seconds")} for time in times])
     else:
         for time in times:
-            click.echo(_line(time))
+            say(_line(time))
     return 4 if failed else 0
 
 

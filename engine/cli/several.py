@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from engine.cli import common
+from engine.cli.say import collected, say, say_json
 from engine.errors import Problem, SpecError
 from engine.spec.load import load
 
@@ -33,15 +34,17 @@ def specs(command: Callable[..., int]) -> Callable[..., int]:
         _check(specs, options["format_"])
         as_json = options["format_"] == "json"
         codes: list[int] = []
-        with common.collected() as documents:
+        with collected() as documents:
             for spec in specs:
                 if not as_json:
-                    click.echo(("\n" if codes else "") + f"{spec}:")
+                    if codes:
+                        say()
+                    say(f"{spec}:")
                 codes.append(command(spec=spec, **options))
                 if codes[-1] == _CANCELLED:
                     break
         if as_json:
-            common.print_json({"runs": documents})
+            say_json({"runs": documents})
         return max(codes, key=_GRAVITY.index)
 
     return click.argument("specs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SPEC...")(each)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import orjson
 
+from engine.cli.say import safe, say, say_json
 from engine.errors import Problem
 from engine.observe import masks
 from engine.observe.words import count
@@ -67,7 +67,7 @@ def _outside(found: list[Loaded], *, connect: bool, api: bool, quiet: bool) -> t
             met += tried.problems
             failed = failed or tried.unreachable
             if tried.answered and not quiet:
-                click.echo(f"{loaded.pipeline.name}: {masks.masked(tried.answered)}", err=True)
+                say(f"{loaded.pipeline.name}: {tried.answered}", err=True)
     problems += [Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity) for p in met]
     return problems, failed and not wrong_spec
 
@@ -84,18 +84,18 @@ def _print(problems: list[Problem], format_: str, specs: int) -> None:
             {"file": p.file, "line": p.line, "column": p.column, "message": p.message, "severity": p.severity}
             for p in problems
         ]
-        click.echo(orjson.dumps({"problems": rows}, option=orjson.OPT_INDENT_2))
+        say_json({"problems": rows})
         return
     for problem in problems:
-        click.echo(_annotation(problem) if format_ == "github" else str(problem))
+        say(_annotation(problem) if format_ == "github" else str(problem))
     if format_ == "text":
         errors = sum(problem.severity == "error" for problem in problems)
         what = f"{count(errors, 'error')}, {count(len(problems) - errors, 'warning')}" if problems else "no problems"
-        click.echo(f"{count(specs, 'spec')}: {what}", err=True)
+        say(f"{count(specs, 'spec')}: {what}", err=True)
 
 
 def _annotation(problem: Problem) -> str:
     """https://docs.github.com/actions/reference/workflow-commands-for-github-actions, escapes included."""
-    message = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    file = problem.file.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    message = safe(problem.message).replace("%", "%25")
+    file = safe(problem.file).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{problem.severity} file={file},line={problem.line},col={problem.column}::{message}"
