@@ -71,4 +71,6 @@ def _replace(text: str, place: Place, known: Mapping[str, str], result: Interpol
             return match.group()
         return known[name]
 
-    return _REFERENCE.sub(one, text)
+    # Behind the last brace nothing can end: searched there, many `${a:-` would each look through all of the rest.
+    end = text.rfind("}") + 1
+    return _REFERENCE.sub(one, text[:end]) + text[end:].replace("$${", "${")
