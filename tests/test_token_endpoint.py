@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -163,6 +164,32 @@ def test_a_token_endpoint_that_is_slow_holds_no_call_beyond_its_own_deadline(raw
         assert not got.sent
         assert "no token from" in got.reason
         assert "0.6 s" in got.reason
+
+
+def test_a_call_does_not_wait_for_a_thread_whose_name_lookup_hangs(
+    raw: RawAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look-up is not cut short by the deadline (a thread is stuck in the system's resolver); others do not wait for it."""
+    look_up, hanging, done = socket.getaddrinfo, threading.Event(), threading.Event()
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        hanging.set()
+        done.wait(10)
+        return look_up(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    with calling(raw.url, auth=settings(raw), timeout=0.4) as caller:
+        stuck = threading.Thread(target=lambda: caller.call("POST", caller.url("/x"), b"[]", "k"))
+        stuck.start()
+        assert hanging.wait(10)
+        began = time.monotonic()
+        made = caller.call("POST", caller.url("/x"), b"[]", "k")
+        taken = time.monotonic() - began
+        done.set()
+        stuck.join(10)
+    assert taken < 0.4 + SLACK
+    assert isinstance(made, NoAnswer)
+    assert "another call waited for it for 0.4 s in vain" in made.reason
 
 
 def test_a_401_does_not_wait_for_a_token_that_another_thread_is_fetching(raw: RawAPI) -> None:

@@ -249,7 +249,11 @@ def _is_ascii(value: object) -> bool:
 
 def pages_itself(source: str) -> bool:
     """True for SQL that uses `after` or `limit`, or extends a template, and so is not wrapped by the engine."""
-    return re.search(r"\{%-?\s*extends\b|\{[{%][^}]*\b(after|limit)\b", source) is not None
+    if re.search(r"\{%-?\s*extends\b", source):
+        return True
+    # Each piece up to a brace once: one expression for it all takes quadratic time on many opening braces.
+    opened = (re.split(r"\{[{%]", piece, maxsplit=1) for piece in source.split("}"))
+    return any(len(parts) > 1 and re.search(r"\b(after|limit)\b", parts[1]) for parts in opened)
 
 
 def wrap(query: str) -> str:

@@ -24,7 +24,8 @@ from engine.spec.reader import Document, Place, read
 
 ANY = "*"
 
-_DURATION = {"type": "string", "pattern": durations.PATTERN}
+# In Python `$` also matches before a last line break.
+_DURATION = {"type": "string", "pattern": durations.PATTERN.replace("$", r"\Z")}
 _BYTES = {"type": "string", "pattern": "^[\u0000-\u00ff]*$"}
 """Each character is one byte."""
 _PAUSE = {

@@ -59,8 +59,10 @@ def _walk(value: Any, place: Place, known: Mapping[str, str], result: Interpolat
 
 
 def _replace(text: str, place: Place, known: Mapping[str, str], result: Interpolated) -> str:
+    # Behind the last brace nothing can end: searched there, many `${a:-` would each look through all of the rest.
+    end = text.rfind("}") + 1
     made, done = "", 0
-    for match in _REFERENCE.finditer(text):
+    for match in _REFERENCE.finditer(text[:end]):
         made += text[done : match.start()]
         done = match.end()
         name, has_default, default = match.groups()
@@ -76,4 +78,4 @@ def _replace(text: str, place: Place, known: Mapping[str, str], result: Interpol
             value = match.group()
         result.places.setdefault(place, []).append((len(made), len(made) + len(value)))
         made += value
-    return made + text[done:]
+    return made + text[done:end] + text[end:].replace("$${", "${")

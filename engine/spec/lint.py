@@ -276,7 +276,7 @@ def _schedule(subject: Subject) -> Iterator[Problem]:
 
 def _durations(subject: Subject) -> Iterator[Problem]:
     for place, text in _texts(subject.data, ()):
-        if subschema(place).get("pattern") == durations.PATTERN and re.search(durations.PATTERN, text):
+        if subschema(place).get("pattern") == durations.PATTERN and re.fullmatch(durations.PATTERN, text):
             problem = durations.too_long(text)
             if problem:
                 yield subject.document.problem(place, f"{place[-1]!r} {problem}")
