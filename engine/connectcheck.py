@@ -43,6 +43,7 @@ def check_connections(loaded: Loaded) -> Checked:
             ledger = compose.open_history(opened, loaded.secrets)
             if ledger:
                 ledger.standings()
+                _check_encoding(loaded, found, ledger)
                 for index, entity in enumerate(pipeline.entities):
                     _check_clashes(loaded, found, opened, index, entity, ledger)
             else:
@@ -52,6 +53,15 @@ def check_connections(loaded: Loaded) -> Checked:
             found.database_failed = True
             found.problems.append(loaded.document.problem(("ledger",), str(failure)))
     return found
+
+
+def _check_encoding(loaded: Loaded, found: Checked, ledger: History) -> None:
+    if ledger.codec():
+        message = (
+            f"the ledger's text is {ledger.encoding()}, which cannot hold every ID and every answer: move it to a database (MariaDB: "
+            "tables) with UTF-8"
+        )
+        found.problems.append(loaded.document.problem(("ledger",), message))
 
 
 def _check_clashes(

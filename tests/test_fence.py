@@ -86,6 +86,6 @@ def test_the_writes_of_a_run_renew_a_lease_whose_heartbeat_starves(database: Cal
         lease._renewed -= 40
         write()
         assert not lease.late()
+        other = Ledger(db, SPEC, "sync", str(uuid.uuid4()))
         with pytest.raises(LeaseHeld):
-            other = Ledger(db, SPEC, "sync", str(uuid.uuid4()))
             other.acquire(60)
