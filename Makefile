@@ -33,6 +33,7 @@ bench: .venv/tested
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/model.py
 	$(BIN)/python bench/grow.py
+	$(BIN)/python bench/ledger.py
 
 .venv/created:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found"; exit 1; }

@@ -56,6 +56,7 @@ def check_connections(loaded: Loaded) -> Checked:
                 ledger.check_rights()
                 _check_privacy(loaded, found)
                 _check_indexes(loaded, found, ledger)
+                _check_encoding(loaded, found, ledger)
                 for index, entity in enumerate(pipeline.entities):
                     _check_clashes(loaded, found, opened, index, entity, ledger)
             else:
@@ -75,6 +76,15 @@ def _check_indexes(loaded: Loaded, found: Checked, ledger: History) -> None:
             f"the next run creates it where its user may, else have it created: {sql}"
         )
         found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
+
+
+def _check_encoding(loaded: Loaded, found: Checked, ledger: History) -> None:
+    if ledger.codec():
+        message = (
+            f"the ledger's text is {ledger.encoding()}, which cannot hold every ID and every answer: move it to a database (MariaDB: "
+            "tables) with UTF-8"
+        )
+        found.problems.append(loaded.document.problem(("ledger",), message))
 
 
 def _check_clashes(

@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from engine.ledger import tracking
+from engine.ledger.encoding import fits
 from engine.ledger.store import Store
 
 _CLASH = (
     "{table} ignores case and takes this ID for {other!r}: it cannot hold both, so that this record is not sent; "
     "give the column EntityId a binary collation (docs/ledger.md)"
+)
+_STRANGE = (
+    "the ledger's encoding is {encoding}, which cannot hold this ID, so that this record is not sent; move the ledger to a "
+    "database with UTF-8"
 )
 
 
@@ -76,7 +81,11 @@ class Lookup:
         return store.read(lambda: self._look(store, ids))
 
     def _look(self, store: Store, ids: Sequence[str]) -> Known:
-        entity = self.entity
+        entity, codec = self.entity, store.codec()
+        strange = (
+            {id_: _STRANGE.format(encoding=store.encoding()) for id_ in ids if not fits(id_, codec)} if codec else {}
+        )
+        ids = [id_ for id_ in ids if id_ not in strange] if strange else ids
         found = tracking.tracked(store.db, store.names, entity, ids, either=self.any_tracked)
         accepted: dict[str, str] = {}
         if self.changed:
@@ -85,7 +94,7 @@ class Lookup:
             accepted = {**dict.fromkeys(known, ""), **contents}
         refused = tracking.refused(store.db, store.names, entity, ids) if self.rejects else {}
         clashing = self._clashes(store, [id_ for id_ in ids if id_ not in found]) if self.folds else {}
-        return Known(found, accepted, refused, self.waiting, self.twins, clashing)
+        return Known(found, accepted, refused, self.waiting, self.twins, {**strange, **clashing})
 
     def _clashes(self, store: Store, new: Sequence[str]) -> dict[str, str]:
         """Why some of the new IDs cannot be tracked: their table takes each for one that it holds, or that came before."""

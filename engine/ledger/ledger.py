@@ -14,6 +14,7 @@ from engine.db.connection import Connection
 from engine.errors import LedgerError, SyncLedgerError
 from engine.ledger import fence, journal, known, log, parks, rejects, tracking, verdicts, watermarks
 from engine.ledger import lease as leases
+from engine.ledger.encoding import storable
 from engine.ledger.journal import OpenBatch
 from engine.ledger.known import Lookup
 from engine.ledger.lease import Lease
@@ -230,6 +231,9 @@ class Ledger(Parts):
     def reject(self, entity: str, rejections: Sequence[Rejection]) -> Set[str]:
         """Records that were refused before they were sent: every run looks at them again. Gives those that were refused before."""
 
+        codec = self.codec()
+        if codec:
+            rejections = [replace(one, id=storable(one.id, codec)) for one in rejections]
         before = self.read(lambda: rejects.standing(self, entity, rejections))
 
         def write(_again: bool) -> None:
@@ -356,7 +360,7 @@ class Ledger(Parts):
 
     def ended(self, status: str, summary: dict[str, Any]) -> None:
         """The run is over, with its summary."""
-        text = log.as_json(summary, self.mask)
+        text = log.as_json(summary, self.mask, self.codec())
         self.durably(lambda _again: self.statement("run_ended", run=self.run, status=status, summary=text))
 
     def _has_rejects(self, entity: str) -> bool:
@@ -375,7 +379,7 @@ class Ledger(Parts):
         return self.policies.get(entity, Policy())
 
     def _masked(self, outcome: Outcome) -> Outcome:
-        return replace(outcome, reason=log.storable(self.mask(outcome.reason))) if outcome.reason else outcome
+        return replace(outcome, reason=self.storable(outcome.reason)) if outcome.reason else outcome
 
 
 def _hashes(batch: Batch) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import uuid
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import orjson
 
 from engine.db.connection import Connection
 from engine.ledger import people
+from engine.ledger.encoding import storable
 from engine.model import Attempt
 
 Mask = Callable[[str], str]
@@ -27,6 +29,7 @@ class Log:
     application: str
     run: str
     mask: Mask
+    codec: str | None = None
 
     def attempt(self, made: Attempt) -> None:
         """Write one API call. Status is `Success` for a 2xx, else `Failure` with the reason."""
@@ -70,15 +73,16 @@ class Log:
             module=module,
             host=_host(),
             status=status,
-            information=as_json(information, self.mask),
+            information=as_json(information, self.mask, self.codec),
             user=people.user(),
-            exception=storable(self.mask(exception)) if exception else None,
+            exception=storable(self.mask(exception), self.codec) if exception else None,
         )
 
 
-def as_json(document: Any, mask: Mask) -> str:
-    """The document as JSON text; its texts are masked one by one, so that it stays JSON."""
-    return orjson.dumps(_masked(document, mask)).decode()
+def as_json(document: Any, mask: Mask, codec: str | None = None) -> str:
+    """The document as JSON text; its texts are masked one by one, so that it stays JSON. In ASCII for a ledger with a `codec`."""
+    masked = _masked(document, mask)
+    return orjson.dumps(masked).decode() if codec is None else json.dumps(masked)
 
 
 def _masked(value: Any, mask: Mask) -> Any:
@@ -87,11 +91,6 @@ def _masked(value: Any, mask: Mask) -> Any:
     if isinstance(value, list):
         return [_masked(inner, mask) for inner in value]
     return mask(value) if isinstance(value, str) else value
-
-
-def storable(text: str) -> str:
-    """The text as every database holds it: lone surrogates escaped, no NUL characters."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engine.ledger.log import storable
 from engine.ledger.store import Store
 
 LONGEST = 366 * 86400.0
@@ -31,7 +30,7 @@ class Park:
 
 def named(store: Store, url: str) -> str:
     """An endpoint as the table holds it: without secrets, and no longer than the column."""
-    return storable(store.mask(url))[:_ENDPOINT_LENGTH]
+    return store.storable(url)[:_ENDPOINT_LENGTH]
 
 
 def all_of(store: Store) -> list[Park]:
@@ -42,7 +41,7 @@ def all_of(store: Store) -> list[Park]:
 def park(store: Store, url: str, seconds: float, reason: str) -> None:
     """Leave an endpoint alone. Inside a transaction."""
     lift(store, url)
-    reason = storable(store.mask(reason))
+    reason = store.storable(reason)
     store.statement("park", endpoint=named(store, url), seconds=min(seconds, LONGEST), reason=reason)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from engine.ledger import tracking, verdicts
-from engine.ledger.log import storable
 from engine.ledger.store import Store
 from engine.model import Rejection
 
@@ -112,7 +111,7 @@ def _row(store: Store, rejection: Rejection, attempts: int, policy: Policy | Non
     parked = policy is not None and attempts >= policy.after
     delay = min(policy.delay * 2.0 ** min(attempts - 1, 60), LONGEST_DELAY) if policy and not parked else None
     return [
-        rejection.id, "parked" if parked else "rejected", storable(store.mask(rejection.reason)), rejection.status,
+        rejection.id, "parked" if parked else "rejected", store.storable(rejection.reason), rejection.status,
         attempts, delay, None if first_seen is None else str(first_seen),
     ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from engine.db.connection import Connection
 from engine.errors import DatabaseError, LedgerError
-from engine.ledger import indexes, log, rights, tracking
+from engine.ledger import encoding, indexes, log, rights, tracking
 from engine.ledger.tables import Tables, ensure
 from engine.model import LedgerSpec
 
@@ -55,6 +55,7 @@ class Store:
     mask: Callable[[str], str] = field(default=lambda text: text)
     tables: Tables = field(init=False)
     _folds: bool | None = field(default=None, init=False)
+    _encoding: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.tables = Tables.of(self.spec)
@@ -64,6 +65,7 @@ class Store:
         with self.guard("cannot be prepared"):
             found = ensure(self.db, self.tables)
             indexes.ensure(self.db, self.tables)
+            self.encoding()
             return found
 
     def check_rights(self) -> None:
@@ -79,7 +81,7 @@ class Store:
     @property
     def log(self) -> log.Log:
         """The log table, as this run writes it."""
-        return log.Log(self.db, self.names, self.spec.application, self.run, self.mask)
+        return log.Log(self.db, self.names, self.spec.application, self.run, self.mask, self.codec())
 
     def statement(self, name: str, **values: Any) -> Any:
         """Run one of the ledger's statements."""
@@ -90,6 +92,21 @@ class Store:
         if self._folds is None:
             self._folds = tracking.folds(self.db, self.names)
         return self._folds
+
+    def encoding(self) -> str:
+        """The encoding of the ledger's text, as the database calls it; asked once."""
+        if self._encoding is None:
+            names = [str(row[0]) for row in self.statement("encoding").rows if row[0]]
+            self._encoding = next((name for name in names if encoding.codec(name)), "UTF8")
+        return self._encoding
+
+    def codec(self) -> str | None:
+        """The codec of a ledger that cannot hold every text; None of one that can."""
+        return encoding.codec(self.encoding())
+
+    def storable(self, text: str) -> str:
+        """The text without secrets, as the ledger can hold it."""
+        return encoding.storable(self.mask(text), self.codec())
 
     def read(self, look: Callable[[], Result]) -> Result:
         """Ask the ledger something."""

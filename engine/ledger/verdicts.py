@@ -14,7 +14,6 @@ import orjson
 
 from engine.identity import is_guid
 from engine.ledger import tracking
-from engine.ledger.log import storable
 from engine.ledger.store import Store
 from engine.model import Outcome, Rejection
 
@@ -57,7 +56,7 @@ def refused(store: Store, entity: str, rejections: Sequence[Rejection], batch: s
         # Of several for one ID the last counts, but a second record of an ID says nothing of the first one.
         if rejection.id and not (rejection.spare and rejection.id in said):
             said[rejection.id] = rejection
-    rows = [[one.id, storable(store.mask(one.reason)), one.status, int(one.spare)] for one in said.values()]
+    rows = [[one.id, store.storable(one.reason), one.status, int(one.spare)] for one in said.values()]
     if rows:
         whole = orjson.dumps(rows).decode()
         values = {"pipeline": store.pipeline, "run": store.run, "entity": entity, "batch": batch}

@@ -1,0 +1,190 @@
+"""A large ledger for tests and benchmarks: filled by sets, its statements with values of the kind they get, and what they read."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from engine.db.connection import Connection
+from engine.db.sql import Statement
+from engine.ledger.ledger import Ledger
+from engine.model import LedgerSpec
+from tests.test_tsql import STATEMENTS, variables
+
+SET = 1000
+SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
+IDS = json.dumps([f"id-{number * 31}" for number in range(1, SET + 1)])
+MAY_SCAN = {
+    "tracked_counts": "`status` counts everything",
+    "reject_counts": "`status` counts everything",
+    "rejects": "`rejects` lists everything",
+    "open_batches": "sorts the open batches, which are few; found by an index",
+    "parks": "one row per endpoint",
+    "batches_of": "one record's history: looks into the IDs of the entity's batches",
+    "calls_of": "one record's history: the log is the table of another job and has no index of ours",
+    "acts_on": "one record's history: as for calls_of",
+    "runs": "the history of runs: one row per run",
+    "clashes": "PostgreSQL's citext is found by LOWER: one scan per page; asked only where the tracking table ignores case",
+    "retry without ids": "frees the whole entity",
+}
+"""Statements that may read a table whole, and why. All others read no more than some rows for each ID."""
+
+SERIES = {
+    "sqlite": "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {rows}) {insert} FROM n",
+    "postgresql": "{insert} FROM generate_series(1, {rows}) AS n(n)",
+    "mysql": "{insert} FROM (SELECT seq AS n FROM seq_1_to_{rows}) AS n",
+}
+JOIN = {"sqlite": "{0} || n", "postgresql": "{0} || n", "mysql": "CONCAT({0}, n)"}
+
+
+def fill(db: Connection, tracking: int, log: int, rejects: int, contents: int, batches: int) -> None:
+    """So many rows of one entity into each table, in one transaction, and the statistics that an optimizer wants."""
+    dialect = db.dialect.name
+    with db.transaction():
+        for into, (rows, values) in _inserts(db).items():
+            text = SERIES[dialect].format(
+                insert=f"INSERT INTO {into} SELECT {values}",
+                rows={
+                    "TB_R_SYNC_TRACKING": tracking,
+                    "SchedulerLog": log,
+                    "TB_R_SYNC_REJECT": rejects,
+                    "TB_R_SYNC_CONTENT": contents,
+                    "TB_R_SYNC_BATCH": batches,
+                }[rows],
+            )
+            db.execute(Statement(text, ()))
+    for table in ("TB_R_SYNC_TRACKING", "TB_R_SYNC_REJECT", "TB_R_SYNC_CONTENT", "TB_R_SYNC_BATCH", "SchedulerLog"):
+        db.execute(Statement(f"ANALYZE TABLE {table}" if dialect == "mysql" else f"ANALYZE {table}", ()))
+
+
+def _inserts(db: Connection) -> dict[str, tuple[str, str]]:
+    """What goes into which columns: the table, and an expression over `n`."""
+    dialect = db.dialect.name
+    now, record, key = db.dialect.now, JOIN[dialect].format("'id-'"), JOIN[dialect].format("'b-'")
+    inserts = {
+        "TB_R_SYNC_TRACKING (EntityType, EntityId, SyncTimestamp)": f"'Users', {record}, {now}",
+        "TB_R_SYNC_REJECT (EntityType, EntityId, State, Reason, Attempts, FirstSeen, LastSeen, BatchId)": (
+            f"'Users', {record}, 'rejected', 'no', 1, {now}, {now}, 'b'"
+        ),
+        "TB_R_SYNC_CONTENT (EntityType, Kind, EntityId, ContentHash, RecordedOn)": (
+            f"'Users', CASE WHEN n % 2 = 0 THEN 'accepted' ELSE 'rejected' END, {record}, 'hash', {now}"
+        ),
+        "TB_R_SYNC_BATCH (BatchId, RunId, Pipeline, EntityType, IdempotencyKey, State, RecordCount, RecordIds, Attempts, CreatedOn)": (
+            f"{key}, 'run', 'sync', 'Users', 'k', CASE WHEN n % 1000 = 0 THEN 'in_doubt' ELSE 'settled' END, 1, '[]', 1, {now}"
+        ),
+        "SchedulerLog (ID, ApplicationName, LogID, Activity, Status, CreatedOn)": (
+            {
+                "postgresql": "CAST(LPAD(CAST(n AS TEXT), 32, '0') AS UUID)",
+                "mysql": "LPAD(n, 36, '0')",
+                "sqlite": "printf('%036d', n)",
+            }[dialect]
+            + f", 'a', 'run', 'Sync Batch: Users', 'Success', {now}"
+        ),
+    }
+    return {into: (into.partition(" ")[0], values) for into, values in inserts.items()}
+
+
+def statements(db: Connection) -> Iterator[tuple[str, Statement]]:
+    """Every statement of the ledger that reads or writes rows, with values of the kind it gets."""
+    names = Ledger(db, SPEC, "sync", "run").names
+    values: dict[str, Any] = {
+        "ids": IDS,
+        "pairs": json.dumps([[f"new-{number}", "h"] for number in range(SET)]),
+        "rows": json.dumps([[f"new-{n}", "rejected", "no", 400, 1, 60.0, None] for n in range(SET)]),
+        "name": "TB_R_SYNC_TRACKING",
+        "limit": 5,
+        "entity": "Users",
+        "record": "id-31",
+        "kind": "accepted",
+        "pipeline": "sync",
+        "batch": "b-7",
+        "before": "2026-01-01 00:00:00",
+        "id": "00000000-0000-0000-0000-000000000007",
+        "token": 1,
+        "pid": 1,
+        "count": 1,
+        "attempts": 1,
+        "status": None,
+        "seconds": 60.0,
+        "payload": b"x",
+        "part": 1,
+        "folds": False,
+        "gone": None,
+        "keep": False,
+        "full": True,
+        "expected": "settled",
+        "run": "run",
+        "tables": [],
+    }
+    partial = re.compile(r"create_|(ids|pairs|refusals|match|clash|age|expires|places|payload)\.")
+    for file in STATEMENTS:
+        if partial.match(file):
+            continue
+        name = file.removesuffix(".sql.j2")
+        wanted = variables(db.templates, f"ledger/{file}") - {"now", "types", *names}
+        given = {word: values.get(word, "x") for word in wanted}
+        if name == "runs":
+            given["status"] = "delivered"
+        made = db.templates.statement(f"ledger/{file}", **names, **given)
+        if "VALUES (?" not in made.text:  # one row that is written, none that is read
+            yield name, made
+        if name == "retry":
+            yield "retry without ids", db.templates.statement(f"ledger/{file}", **names, **{**given, "ids": None})
+
+
+def rows_read(db: Connection, statement: Statement) -> int:
+    """Rows of tables that a statement reads, by the database's own count; what it writes is rolled back."""
+    if isinstance(db.raw, sqlite3.Connection):
+        return _steps(db.raw, db, statement) // 10  # at least ten steps of its machine for each row
+    analyze = {"postgresql": "EXPLAIN (ANALYZE, FORMAT JSON) ", "mysql": "ANALYZE FORMAT=JSON "}[db.dialect.name]
+    found: Any = None
+
+    class Undo(Exception):
+        pass
+
+    try:
+        with db.transaction():
+            found = db.execute(Statement(analyze + statement.text, statement.parameters)).rows[0][0]
+            raise Undo
+    except Undo:
+        pass
+    return _touched(json.loads(found) if isinstance(found, (str, bytes)) else found)
+
+
+def _steps(raw: sqlite3.Connection, db: Connection, statement: Statement) -> int:
+    count = 0
+
+    def more() -> int:
+        nonlocal count
+        count += 100
+        return 0
+
+    raw.execute("BEGIN")
+    raw.set_progress_handler(more, 100)
+    try:
+        db.execute(statement)
+    finally:
+        raw.set_progress_handler(None, 0)
+        raw.execute("ROLLBACK")
+    return count
+
+
+def _touched(plan: Any) -> int:
+    """The rows of all scans of a plan, those that a filter took away too."""
+    if isinstance(plan, list):
+        return sum(map(_touched, plan))
+    if not isinstance(plan, dict):
+        return 0
+    here = 0.0
+    if plan.get("Relation Name"):
+        here = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    if (
+        plan.get("table_name")
+        and "r_rows" in plan
+        and not str(plan["table_name"]).startswith(("ids", "pairs", "refusals"))
+    ):
+        here = (plan["r_rows"] or 0) * (plan.get("r_loops") or 1)
+    return int(here) + sum(_touched(value) for value in plan.values() if isinstance(value, (dict, list)))
