@@ -75,8 +75,11 @@ def _create(file: Path) -> None:
 
 
 def readable_by_others(file: Path) -> bool:
-    """True when more users than its owner may read the file."""
-    return os.name == "posix" and file.is_file() and bool(file.stat().st_mode & 0o044)
+    """True when more users than its owner may read what the file holds."""
+    if os.name != "posix" or not file.is_file():
+        return False
+    found = file.stat()
+    return found.st_size > 0 and bool(found.st_mode & 0o044)
 
 
 def _keep_journal(raw: sqlite3.Connection) -> bool:

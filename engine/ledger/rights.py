@@ -28,7 +28,7 @@ def prove(db: Connection, tables: Tables) -> None:
 
 def _of_file(file: Path) -> list[str]:
     """A SQLite file and its folder, which holds the journal of a transaction, must be writable."""
-    return [f"{path} cannot be written" for path in (file, file.parent) if not os.access(path, os.W_OK)]
+    return [f"{path} is readonly for this user" for path in (file, file.parent) if not os.access(path, os.W_OK)]
 
 
 def _of_table(db: Connection, table: Table, tables: Tables) -> list[str]:
