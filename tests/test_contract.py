@@ -20,7 +20,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.context import RunContext
-from engine.db.connect import open_ledger, open_source
 from engine.db.connection import Connection
 from engine.db.sql import Statement
 from engine.errors import LedgerError, SourceError
@@ -34,7 +33,9 @@ from engine.payload import joined
 from engine.spec.load import load
 from engine.stages import exclude, source
 from engine.stages.flow import Flow
+from tests import tsql
 from tests.project import ROOT, Project
+from tests.tsql import open_ledger, open_source
 
 TRACKING, LOG = "TB_R_SYNC_TRACKING", "SchedulerLog"
 SPEC = LedgerSpec(connection="log", tracking_table=TRACKING, log_table=LOG, application="TAMHR")
@@ -50,18 +51,21 @@ NET_TRACKING = {
     "SyncTimestamp TIMESTAMP NOT NULL DEFAULT now()",
     "mysql": "Id BIGINT AUTO_INCREMENT PRIMARY KEY, EntityType VARCHAR(100) NOT NULL, EntityId VARCHAR(255) NOT NULL, "
     "SyncTimestamp DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP",
+    "tsql": "Id BIGINT IDENTITY(1,1) NOT NULL PRIMARY KEY, EntityType NVARCHAR(100) NOT NULL, "
+    "EntityId NVARCHAR(255) NOT NULL, SyncTimestamp DATETIME2 NOT NULL DEFAULT (SYSUTCDATETIME())",
 }
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+# SQL Server's statements run on SQLite, see tests/tsql.py.
+@pytest.fixture(params=["sqlite", "postgresql", "mysql", "tsql"])
 def dialect(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def text(dialect: str, database: Callable[[str], str]) -> str:
+def text(dialect: str, database: Callable[[str], str], tmp_path: Path) -> str:
     """The connection string of an empty database."""
-    return database(dialect)
+    return f"{tsql.SCHEME}{tmp_path}/tsql.db" if dialect == "tsql" else database(dialect)
 
 
 @pytest.fixture
@@ -141,6 +145,7 @@ def test_the_created_tracking_table_has_the_unique_index_by_its_name(
         "postgresql": "SELECT indexname FROM pg_indexes WHERE indexdef LIKE 'CREATE UNIQUE INDEX%'",
         "mysql": "SELECT DISTINCT index_name FROM information_schema.statistics "
         "WHERE table_schema = DATABASE() AND non_unique = 0",
+        "tsql": f"SELECT name FROM pragma_index_list('{TRACKING}') WHERE [unique] = 1",
     }[dialect]
     names = {row[0].casefold() for row in ask(db, catalog)}
     assert f"UQ_{TRACKING}_EntityType_EntityId".casefold() in names
@@ -182,6 +187,7 @@ def test_an_existing_table_of_another_collation_of_its_database_works(db: Connec
         "sqlite": "",
         "postgresql": "",
         "mysql": " CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci",
+        "tsql": "",
     }[dialect]
     ask(db, f"CREATE TABLE {TRACKING} ({NET_TRACKING[dialect]}){options}")
     ask(db, f"CREATE UNIQUE INDEX UQ_net ON {TRACKING} (EntityType, EntityId)")
@@ -571,7 +577,8 @@ class Source:
     """A database to page through, and a project for the templates."""
 
     def __init__(self, dialect: str, text: str, project: Project) -> None:
-        self.dialect, self.text, self.project = dialect, text, project
+        # SQLite holds the rows of the pseudo-server too.
+        self.dialect, self.text, self.project = "sqlite" if dialect == "tsql" else dialect, text, project
         self.db = open_ledger("default", text, ROOT, create=True)
         self._entities: dict[str, Entity] = {}
 
