@@ -8,6 +8,7 @@ import click
 
 from engine import compose
 from engine.cli import common
+from engine.cli.say import safe, say, say_json
 from engine.context import RunContext
 from engine.endpoint.session import Caller
 from engine.errors import LeaseHeld
@@ -55,7 +56,9 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     chosen = common.chosen(loaded.pipeline, [entity], format_)[0]
     if not yes:
-        click.confirm(f"Track all records of {entity} as delivered? They will never be sent", abort=True, err=True)
+        click.confirm(
+            safe(f"Track all records of {entity} as delivered? They will never be sent"), abort=True, err=True
+        )
     run, counts = RunContext.start(), Counts()
     skipped: list[Rejection] = []
     with compose.connections(loaded.pipeline) as opened:
@@ -78,13 +81,9 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
         ledger.baseline(chosen.name, ids)
         ledger.act("Baseline", chosen.name, {"Records": counts.due, "Skipped": len(skipped)})
     if format_ == "json":
-        common.print_json(
-            {"entity": entity, "tracked": counts.due, "tracked_before": counts.excluded, "skipped": len(skipped)}
-        )
+        say_json({"entity": entity, "tracked": counts.due, "tracked_before": counts.excluded, "skipped": len(skipped)})
     else:
-        click.echo(
-            f"{entity}: {counts.due:,} records tracked without sending; {counts.excluded:,} were tracked before."
-        )
+        say(f"{entity}: {counts.due:,} records tracked without sending; {counts.excluded:,} were tracked before.")
     return 0
 
 
@@ -105,12 +104,12 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
         forgotten = ledger.forget(chosen.name, wanted)
     unknown = [id_ for id_ in wanted if id_ not in forgotten]
     if format_ == "json":
-        common.print_json({"entity": entity, "forgotten": forgotten, "not_tracked": unknown})
+        say_json({"entity": entity, "forgotten": forgotten, "not_tracked": unknown})
     else:
         offered = "; the next run offers them again" if forgotten else ""
-        click.echo(f"{entity}: {len(forgotten):,} records forgotten{offered}.")
+        say(f"{entity}: {len(forgotten):,} records forgotten{offered}.")
         for id_ in unknown:
-            click.echo(f"{entity}: {id_} was not tracked")
+            say(f"{entity}: {id_} was not tracked")
     return 1 if unknown else 0
 
 
@@ -135,13 +134,13 @@ def retry(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
         offered, lifted = compose.open_acts(opened, loaded.secrets).retry(chosen.name, wanted, url)
     unknown = [id_ for id_ in wanted or [] if id_ not in offered]
     if format_ == "json":
-        common.print_json({"entity": entity, "offered": offered, "not_refused": unknown, "endpoint_was_parked": lifted})
+        say_json({"entity": entity, "offered": offered, "not_refused": unknown, "endpoint_was_parked": lifted})
     else:
-        click.echo(f"{entity}: the next run offers {len(offered):,} refused records again.")
+        say(f"{entity}: the next run offers {len(offered):,} refused records again.")
         if lifted:
-            click.echo(f"{entity}: its endpoint is not parked any more.")
+            say(f"{entity}: its endpoint is not parked any more.")
         for id_ in unknown:
-            click.echo(f"{entity}: {id_} was not refused")
+            say(f"{entity}: {id_} was not refused")
     return 1 if unknown else 0
 
 
@@ -163,16 +162,16 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
         ledger = compose.open_acts(opened, loaded.secrets)
         found = ledger.open_batches(batch)
         if not found:
-            raise click.UsageError(f"there is no open batch {batch}; `status` lists the open ones")
+            raise click.UsageError(safe(f"there is no open batch {batch}; `status` lists the open ones"))
         holder = ledger.holder()
         if found[0].state == "in_flight" and holder and holder.run == found[0].run:
             raise LeaseHeld(holder)
         changed = {entity.name for entity in loaded.pipeline.entities if entity.resend == "changed"}
         ledger.resolve(found[0], how, changed=found[0].entity in changed)
     if format_ == "json":
-        common.print_json({"batch": batch, "entity": found[0].entity, "records": found[0].count, "resolved": how})
+        say_json({"batch": batch, "entity": found[0].entity, "records": found[0].count, "resolved": how})
     else:
-        click.echo(f"{found[0].entity}: batch {batch} with {found[0].count:,} records resolved: {how}.")
+        say(f"{found[0].entity}: batch {batch} with {found[0].count:,} records resolved: {how}.")
     return 0
 
 
@@ -189,10 +188,10 @@ def unlock(spec: Path, yes: bool, format_: str) -> int:
         ledger = compose.open_acts(opened, loaded.secrets)
         holder = ledger.holder()
         if holder and not yes:
-            click.confirm(f"Break the lease of {holder}?", abort=True, err=True)
+            click.confirm(safe(f"Break the lease of {holder}?"), abort=True, err=True)
         had = ledger.unlock()
     if format_ == "json":
-        common.print_json({"pipeline": loaded.pipeline.name, "broken": had.as_json() if had else None})
+        say_json({"pipeline": loaded.pipeline.name, "broken": had.as_json() if had else None})
     else:
-        click.echo(f"The lease of {had} is broken." if had else "Nobody holds the lease.")
+        say(f"The lease of {had} is broken." if had else "Nobody holds the lease.")
     return 0

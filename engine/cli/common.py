@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from engine import app
+from engine.cli.say import safe, say, say_json
 from engine.errors import SpecError
 from engine.identity import InvalidID, parse
 from engine.model import Entity, Pipeline
-from engine.observe import logs, masks
+from engine.observe import logs
+from engine.observe.masks import masked
 from engine.spec.load import Loaded, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -50,7 +51,7 @@ def load_spec(spec: Path, format_: str) -> Loaded:
     except SpecError as failure:
         leave_with_problems(failure, format_)
     for problem in loaded.problems:
-        click.echo(str(problem), err=True)
+        say(str(problem), err=True)
     return loaded
 
 
@@ -67,13 +68,13 @@ def canonical_ids(entity: Entity, texts: Sequence[str]) -> list[str]:
     try:
         return list(dict.fromkeys(parse(text, len(entity.id)) for text in texts))
     except InvalidID as failure:
-        raise click.UsageError(str(failure)) from failure
+        raise click.UsageError(safe(str(failure))) from failure
 
 
 def leave_with_problems(failure: SpecError, format_: str) -> NoReturn:
     """Print problems and leave with 2."""
     if format_ == "json":
-        print_json({"problems": [problem_json(problem) for problem in failure.problems]})
+        say_json({"problems": [problem_json(problem) for problem in failure.problems]})
         sys.exit(2)
     raise failure
 
@@ -84,11 +85,6 @@ def problem_json(problem: Any) -> dict[str, Any]:
         "file": problem.file, "line": problem.line, "column": problem.column,
         "message": problem.message,
     }  # fmt: skip
-
-
-def print_json(document: Any) -> None:
-    """One JSON document on stdout, in UTF-8 whatever the console."""
-    click.echo(orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2))
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -105,7 +101,7 @@ def table(columns: list[tuple[str, str]], rows: list[list[str]]) -> Table:
         made.add_column(title, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
     for row in rows:
         # Text, not markup: a name may hold brackets.
-        made.add_row(*map(Text, row))
+        made.add_row(*[Text(safe(cell)) for cell in row])
     return made
 
 
@@ -120,5 +116,5 @@ def print_table(columns: list[tuple[str, str]], rows: list[list[str]]) -> None:
 def log_setup(log_format: str, *, quiet: bool, times: bool = False) -> logs.Formatter:
     """Log lines on stderr, without any secret that was read."""
     formatter = logs.setup(as_json=log_format == "json", quiet=quiet, times=times)
-    formatter.masks.append(masks.masked)
+    formatter.masks.append(masked)
     return formatter

@@ -13,6 +13,7 @@ import click
 
 from engine import assets
 from engine.cli import common
+from engine.cli.say import say
 from engine.db.sql import PAGE
 from engine.demo import hr
 from engine.demo.receiver import Receiver
@@ -49,24 +50,26 @@ def demo(rows: int, folder: Path, fresh: bool) -> int:
             (folder / file).unlink(missing_ok=True)
     spec = _project(folder)
     counts = hr.fill_sqlite(folder, rows)
-    click.echo(f"{sum(counts.values()):,} rows of generated HR data in {folder}/mdm.db and {folder}/ess.db")
+    say(f"{sum(counts.values()):,} rows of generated HR data in {folder}/mdm.db and {folder}/ess.db")
     server = Receiver()
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     # A process of its own, exactly as it would run against the real databases.
     command = [sys.executable, "-m", "engine", "run", str(spec)]
-    click.echo(f"$ python -m engine run {spec}      (the connections and the API are set for this run)\n")
+    say(f"$ python -m engine run {spec}      (the connections and the API are set for this run)")
+    say()
     finished = subprocess.run(command, env={**os.environ, **_environment(folder, server.url)}, check=False)
     server.shutdown()
     server.server_close()
     _show_received(server)
     ledger = folder / "log.db"
-    click.echo(
-        f"\nThe ledger is {ledger}: tables TB_R_SYNC_TRACKING (one row per delivered record), SchedulerLog (one per API call)."
+    say()
+    say(
+        f"The ledger is {ledger}: tables TB_R_SYNC_TRACKING (one row per delivered record), SchedulerLog (one per API call)."
     )
     if not server.as_json():
-        click.echo("Nothing new was sent. `--rows` with a larger number adds records; `--fresh` begins anew.")
+        say("Nothing new was sent. `--rows` with a larger number adds records; `--fresh` begins anew.")
     else:
-        click.echo("Run the demo again: nothing will be sent twice.")
+        say("Run the demo again: nothing will be sent twice.")
     return finished.returncode
 
 
@@ -104,7 +107,8 @@ def _show_received(server: Receiver) -> None:
         [path, *[f"{tally[key]:,}" for key in ("calls", "records", "distinct", "doubled")]]
         for path, tally in received.items()
     ]
-    click.echo("\nWhat the API received:")
+    say()
+    say("What the API received:")
     common.print_table(
         [
             ("Path", "left"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from engine import assets
+from engine.cli.say import say
 
 EPILOG = """\b
 Examples:
@@ -93,12 +94,12 @@ def init(directory: Path) -> int:
     (directory / "schema").mkdir(exist_ok=True)
     shutil.copy(assets.folder("schema") / "pipeline.schema.json", directory / "schema")
     _sample(directory / "var" / "crm.db")
-    click.echo(f"A project stands in {directory}. Next:")
-    click.echo(f"  cd {directory} && cp .env.example .env")
-    click.echo("  python -m engine validate pipelines/customers.yaml --connect")
-    click.echo("  python -m engine plan pipelines/customers.yaml --preview 1")
-    click.echo("  python -m engine receive --port 8900        in another terminal: a local API")
-    click.echo("  python -m engine run pipelines/customers.yaml")
+    say(f"A project stands in {directory}. Next:")
+    say(f"  cd {directory} && cp .env.example .env")
+    say("  python -m engine validate pipelines/customers.yaml --connect")
+    say("  python -m engine plan pipelines/customers.yaml --preview 1")
+    say("  python -m engine receive --port 8900        in another terminal: a local API")
+    say("  python -m engine run pipelines/customers.yaml")
     return 0
 
 

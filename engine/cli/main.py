@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
+import io
 import sys
 import tempfile
 import traceback
@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from engine import __version__
+from engine.cli.say import say, say_json
 from engine.errors import LeaseHeld, SpecError, SyncLedgerError
 from engine.memory import collect_rarely
 from engine.observe.masks import masked
@@ -82,17 +83,18 @@ def main() -> NoReturn:
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except click.ClickException as failure:
-        failure.show()
+        _show_usage(failure)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("cancelled", err=True)
+        say("cancelled", err=True)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output left (`| head`): nothing more can be said to it.
         sys.stderr.close()
         sys.exit(1)
     except SpecError as failure:
-        click.echo(str(failure), err=True)
+        for problem in failure.problems:
+            say(str(problem), err=True)
         sys.exit(2)
     except SyncLedgerError as failure:
         _show(failure)
@@ -105,10 +107,17 @@ def main() -> NoReturn:
 
 def _show(failure: SyncLedgerError) -> None:
     """The error on stderr; and as the one document on stdout where JSON was asked for."""
-    text = masked(str(failure))
-    click.echo(f"error: {text}", err=True)
+    say(f"error: {failure}", err=True)
     if "--format=json" in sys.argv or ("--format", "json") in pairwise(sys.argv):
-        click.echo(json.dumps({"error": text}))
+        say_json({"error": str(failure)})
+
+
+def _show_usage(failure: click.ClickException) -> None:
+    """What click has to say: several lines, which may repeat what was typed."""
+    said = io.StringIO()
+    failure.show(said)
+    for line in said.getvalue().rstrip("\n").split("\n"):
+        say(line.replace("\t", "    "), err=True)
 
 
 def _tolerant_streams() -> None:
@@ -124,4 +133,4 @@ def _report(bug: Exception) -> None:
         "w", prefix="syncledger-bug-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
     ) as file:
         file.write(f"syncledger {__version__}, Python {sys.version}\n{text}")
-    click.echo(f"This is a bug in SyncLedger: {type(bug).__name__}. A report was saved: {Path(file.name)}", err=True)
+    say(f"This is a bug in SyncLedger: {type(bug).__name__}. A report was saved: {Path(file.name)}", err=True)

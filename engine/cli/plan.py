@@ -8,9 +8,10 @@ import click
 
 from engine import compose
 from engine.cli import common
+from engine.cli.say import say, say_json
 from engine.context import RunContext
 from engine.endpoint.session import Caller
-from engine.observe.masks import masked
+from engine.observe.printable import printable_json
 from engine.plan import EntityPlan, plan_entity
 
 EPILOG = """\b
@@ -59,19 +60,10 @@ def plan(spec: Path, entities: tuple[str, ...], preview: int, format_: str) -> i
     finally:
         caller.close()
     if format_ == "json":
-        common.print_json({"pipeline": pipeline.name, "entities": [_masked_json(made) for made in plans]})
+        say_json({"pipeline": pipeline.name, "entities": [made.as_json() for made in plans]})
     else:
         _show(plans)
     return 4 if any(made.database_failed for made in plans) else 1 if any(made.error for made in plans) else 0
-
-
-def _masked_json(made: EntityPlan) -> dict[str, object]:
-    document = made.as_json()
-    for request in document["requests"]:
-        request["url"] = masked(request["url"])
-        request["headers"] = {name: masked(value) for name, value in request["headers"].items()}
-    document["error"] = masked(made.error) if made.error else None
-    return document
 
 
 def _show(plans: list[EntityPlan]) -> None:
@@ -84,18 +76,20 @@ def _show(plans: list[EntityPlan]) -> None:
     common.print_table(columns, rows)
     for made in plans:
         if made.error:
-            click.echo(f"{made.name}: {masked(made.error)}")
+            say(f"{made.name}: {made.error}")
         if made.since is not None:
-            click.echo(f"{made.name}: only what changed since {made.since} is read (`changed_since`)")
+            say(f"{made.name}: only what changed since {made.since} is read (`changed_since`)")
         if made.park:
-            click.echo(f"{made.name}: {made.park}; a run sends nothing there before")
+            say(f"{made.name}: {made.park}; a run sends nothing there before")
         for reason, count in made.reasons.items():
-            click.echo(f"{made.name}: {count:,} to reject: {masked(reason)}")
+            say(f"{made.name}: {count:,} to reject: {reason}")
         for request in made.requests:
-            click.echo(f"\n{request.method} {masked(request.url)}")
+            say()
+            say(f"{request.method} {request.url}")
             for name, value in request.headers.items():
-                click.echo(f"{name}: {masked(value)}")
-            click.echo(f"\n{request.body.decode()}")
+                say(f"{name}: {value}")
+            say()
+            click.echo(printable_json(request.body.decode()))
 
 
 _COLUMNS = {

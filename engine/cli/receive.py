@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from engine import app
-from engine.cli import common
+from engine.cli.say import say, say_json
 from engine.demo import faults
 from engine.demo.receiver import Receiver
 
@@ -47,12 +47,12 @@ def receive(port: int, id_field: str, script: Path | None) -> int:
         raise click.ClickException(
             f"port {port} cannot be used: {failure.strerror}; --port 0 takes a free one"
         ) from failure
-    click.echo(f"receiving on {server.url}", err=False)
+    say(f"receiving on {server.url}")
     with app.cancel_on_signals(lambda: os._exit(130)) as cancelled:
         threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
         while not cancelled.wait(1.0):
             pass
     server.shutdown()
     server.server_close()
-    common.print_json(server.as_json())
+    say_json(server.as_json())
     return 0

@@ -12,7 +12,10 @@ import click
 
 from engine import compose
 from engine.cli import common
+from engine.cli.say import say, say_json
 from engine.ledger.rejects import Reject
+from engine.observe.masks import masked
+from engine.observe.printable import printable
 
 EPILOG = """\b
 Examples:
@@ -20,6 +23,7 @@ Examples:
   python -m engine rejects pipelines/sync.yaml --entity Users --state parked
   python -m engine rejects pipelines/sync.yaml --format csv > rejects.csv
 """
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER = re.compile(r"[-+]?[0-9]+([.][0-9]+)?")
 _COLUMNS = (
     "entity",
@@ -59,7 +63,7 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
     shown = [reject for reject in found if state in (None, reject.state)]
     documents = [reject.as_json() for reject in shown]
     if format_ == "json":
-        common.print_json({"pipeline": loaded.pipeline.name, "rejects": documents})
+        say_json({"pipeline": loaded.pipeline.name, "rejects": documents})
     elif format_ == "csv":
         _print_csv(documents)
     else:
@@ -72,21 +76,32 @@ def _print_csv(documents: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, _COLUMNS, lineterminator="\r\n" if not sys.stdout.isatty() else "\n")
     writer.writeheader()
     for document in documents:
-        writer.writerow({name: _harmless(document[name]) for name in _COLUMNS})
+        writer.writerow({name: _harmless(name, document[name]) for name in _COLUMNS})
 
 
-def _harmless(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula, made plain text (OWASP, CSV injection)."""
-    formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(value)
-    return f"'{value}" if formula else value
+def _harmless(name: str, value: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, made plain text (OWASP, CSV injection); one line, secrets masked."""
+    if not isinstance(value, str):
+        return value
+    shown = printable(masked(value) if name == "reason" else value)
+    formula = value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    return f"'{shown}" if formula else shown
 
 
 def _show(shown: list[Reject]) -> None:
     if not shown:
-        click.echo("No record is refused.")
+        say("No record is refused.")
         return
     rows = [
-        [r.entity, r.id or "(no ID)", r.state, f"{r.attempts:,}", str(r.last_seen)[:19], _next(r), r.reason[:200]]
+        [
+            r.entity,
+            r.id or "(no ID)",
+            r.state,
+            f"{r.attempts:,}",
+            str(r.last_seen)[:19],
+            _next(r),
+            masked(r.reason)[:200],
+        ]
         for r in shown
     ]
     columns = [

@@ -14,8 +14,8 @@ import click
 from engine import app
 from engine.app import RunReport
 from engine.cli import common
+from engine.cli.say import say, say_json
 from engine.errors import SpecError
-from engine.observe.masks import masked
 from engine.observe.progress import Lines
 from engine.spread import Crew
 from engine.stages.flow import Counts
@@ -74,10 +74,10 @@ def run(
         except Exception as bug:
             if format_ == "json" and loaded.pipeline:
                 report = RunReport("", loaded.pipeline.name, "error", f"a bug: {type(bug).__name__}")
-                common.print_json(report.as_json())
+                say_json(report.as_json())
             raise
     if format_ == "json":
-        common.print_json(report.as_json())
+        say_json(report.as_json())
     else:
         show(report)
     return report.exit_code
@@ -106,9 +106,8 @@ def _crew(spec: Path, workers: int | None, cluster: str | None) -> Iterator[Crew
 
 def show(report: RunReport) -> None:
     """The summary table and what to make of it."""
-    console = common.console()
     if report.error:
-        click.echo(f"error: {report.error}", err=True)
+        say(f"error: {report.error}", err=True)
     if not report.entities:
         return
     titles = [
@@ -122,18 +121,17 @@ def show(report: RunReport) -> None:
     said: set[str] = set()
     for entity in report.entities:
         if entity.since is not None:
-            line = f"{entity.name}: only what changed since {entity.since} was read (`changed_since`)"
-            console.print(line, markup=False, soft_wrap=True)
+            say(f"{entity.name}: only what changed since {entity.since} was read (`changed_since`)")
         if entity.error and entity.error not in said:
             said.add(entity.error)
-            console.print(f"{entity.name}: {entity.error}", markup=False, soft_wrap=True)
+            say(f"{entity.name}: {entity.error}")
         for rejection in entity.samples:
             id_ = rejection.id or "(no ID)"
-            console.print(f"{entity.name}: rejected {id_}: {masked(rejection.reason)}", markup=False, soft_wrap=True)
+            say(f"{entity.name}: rejected {id_}: {rejection.reason}")
         more = entity.counts.rejected - len(entity.samples)
         if more > 0:
-            console.print(f"{entity.name}: {more:,} more are rejected; `rejects` lists them", markup=False)
-    console.print(verdict(report), markup=False, soft_wrap=True)
+            say(f"{entity.name}: {more:,} more are rejected; `rejects` lists them")
+    say(verdict(report))
 
 
 _COLUMNS: dict[str, Callable[[Counts], int]] = {

@@ -11,6 +11,7 @@ import click
 
 from engine import app
 from engine.cli import common
+from engine.cli.say import say, say_json
 from engine.context import utc_now
 from engine.errors import SpecError
 from engine.schedule import Loop, Memory, due_times, entries, run_spec
@@ -43,10 +44,10 @@ def schedule(specs: tuple[Path, ...], coming: int | None, format_: str, log_form
         merged = heapq.merge(*[zip(islice(due_times(entry.plan, now), coming), repeat(entry.name)) for entry in made])
         times = [{"due": due.isoformat(timespec="seconds"), "pipeline": name} for due, name in islice(merged, coming)]
         if format_ == "json":
-            common.print_json(times)
+            say_json(times)
         else:
             for time in times:
-                click.echo(f"{time['due']}  {time['pipeline']}")
+                say(f"{time['due']}  {time['pipeline']}")
         return 0
     with app.cancel_on_signals(lambda: os._exit(130)) as cancelled:
         Loop(made, cancelled, utc_now, run_spec, Memory(loaded)).run()

@@ -9,6 +9,7 @@ import click
 
 from engine import compose
 from engine.cli import common
+from engine.cli.say import say, say_json
 from engine.endpoint.session import Caller
 from engine.errors import LedgerError
 from engine.ledger.history import Run, Standing
@@ -51,7 +52,7 @@ def status(spec: Path, limit: int, format_: str) -> int:
     names = [entity.name for entity in pipeline.entities]
     ordered = {name: standings.get(name, Standing()) for name in [*names, *sorted(set(standings) - set(names))]}
     if format_ == "json":
-        common.print_json(
+        say_json(
             {
                 "pipeline": pipeline.name,
                 "runs": [_run_json(run) for run in runs],
@@ -74,7 +75,7 @@ def _audit(opened: compose.Connections, secrets: Secrets) -> None:
     try:
         compose.audit(opened, secrets, "Status")
     except LedgerError as failure:
-        click.echo(f"note: this look has no audit row: {secrets.mask(str(failure))}", err=True)
+        say(f"note: this look has no audit row: {failure}", err=True)
 
 
 def _run_json(run: Run) -> dict[str, Any]:
@@ -105,11 +106,10 @@ def _open_json(batch: OpenBatch) -> dict[str, Any]:
 
 
 def _show(pipeline: str, runs: list[Run], holder: Holder | None) -> None:
-    console = common.console()
     if holder:
-        console.print(f"Running now: {holder}.", markup=False, soft_wrap=True)
+        say(f"Running now: {holder}.")
     if not runs:
-        console.print(f"{pipeline} has not run yet.", markup=False)
+        say(f"{pipeline} has not run yet.")
     else:
         rows = [[_time(run.started), _time(run.ended), run.status, *_totals(run.summary), run.id] for run in runs]
         columns = [
@@ -121,7 +121,7 @@ def _show(pipeline: str, runs: list[Run], holder: Holder | None) -> None:
             ("Run", "left"),
         ]
         common.print_table(columns, rows)
-    click.echo()
+    say()
 
 
 def _show_entities(standings: dict[str, Standing]) -> None:
@@ -144,16 +144,18 @@ def _show_entities(standings: dict[str, Standing]) -> None:
 def _show_watermarks(watermarks: dict[str, tuple[str | None, Any]]) -> None:
     for name, (value, full) in sorted(watermarks.items()):
         if value is not None:
-            click.echo(f"{name}: read and delivered up to {value}; everything was read last on {_time(full)} (UTC)")
+            say(f"{name}: read and delivered up to {value}; everything was read last on {_time(full)} (UTC)")
 
 
 def _show_open(left: list[OpenBatch], parks: list[Park]) -> None:
     if parks:
-        click.echo("\nEndpoints that are left alone (`retry SPEC ENTITY` calls one again):")
+        say()
+        say("Endpoints that are left alone (`retry SPEC ENTITY` calls one again):")
         rows = [[park.endpoint, _time(park.until), park.reason] for park in parks]
         common.print_table([("Endpoint", "left"), ("Until (UTC)", "left"), ("Reason", "left")], rows)
     if left:
-        click.echo("\nBatches whose fate is open (the next run settles those in doubt; `resolve` settles any):")
+        say()
+        say("Batches whose fate is open (the next run settles those in doubt; `resolve` settles any):")
         rows = [[b.entity, b.state, f"{b.count:,}", _time(b.created), b.id, b.reason or ""] for b in left]
         columns = [
             ("Entity", "left"),

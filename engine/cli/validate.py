@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import orjson
 
+from engine.cli.say import safe, say, say_json
 from engine.errors import Problem
 from engine.observe import masks
 from engine.spec.across import across
@@ -77,10 +77,10 @@ def _print(problems: list[Problem], format_: str, specs: int) -> None:
             {"file": p.file, "line": p.line, "column": p.column, "message": p.message, "severity": p.severity}
             for p in problems
         ]
-        click.echo(orjson.dumps({"problems": rows}, option=orjson.OPT_INDENT_2))
+        say_json({"problems": rows})
         return
     for problem in problems:
-        click.echo(_annotation(problem) if format_ == "github" else str(problem))
+        say(_annotation(problem) if format_ == "github" else str(problem))
     if format_ == "text":
         errors = sum(problem.severity == "error" for problem in problems)
         warnings = len(problems) - errors
@@ -89,11 +89,11 @@ def _print(problems: list[Problem], format_: str, specs: int) -> None:
             if problems
             else "no problems"
         )
-        click.echo(f"{specs} spec{'s' * (specs != 1)}: {what}", err=True)
+        say(f"{specs} spec{'s' * (specs != 1)}: {what}", err=True)
 
 
 def _annotation(problem: Problem) -> str:
     """https://docs.github.com/actions/reference/workflow-commands-for-github-actions, escapes included."""
-    message = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    file = problem.file.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    message = safe(problem.message).replace("%", "%25")
+    file = safe(problem.file).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{problem.severity} file={file},line={problem.line},col={problem.column}::{message}"

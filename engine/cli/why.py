@@ -10,9 +10,9 @@ import click
 from engine import compose
 from engine import why as questions
 from engine.cli import common
+from engine.cli.say import say, say_json
 from engine.endpoint.session import Caller
 from engine.ledger.lives import Call, Carried
-from engine.observe.masks import masked
 from engine.why import Answer
 
 EPILOG = """\b
@@ -56,19 +56,11 @@ def why(spec: Path, entity: str, id_: str, format_: str) -> int:
         history = compose.open_history(opened, loaded.secrets)
         answer = questions.ask(chosen, wanted, opened.source, history, Caller(pipeline.api).url(chosen.endpoint))
     if format_ == "json":
-        common.print_json(_masked(answer.as_json()))
+        say_json(answer.as_json())
     else:
         for line in _sentences(answer):
-            click.echo(masked(line))
+            say(line)
     return 0 if answer.known else 1
-
-
-def _masked(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _masked(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_masked(inner) for inner in value]
-    return masked(value) if isinstance(value, str) else value
 
 
 def _sentences(answer: Answer) -> Iterator[str]:

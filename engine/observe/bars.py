@@ -10,6 +10,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as Bars
 
 from engine.observe.observer import Progress
+from engine.observe.printable import printable
 from engine.observe.progress import words
 
 
@@ -38,7 +39,7 @@ class Live:
 
     def entity_started(self, name: str) -> None:
         """A bar without an end yet."""
-        self._tasks[name] = self._bars.add_task(escape(name.ljust(16)), total=None, text="reading")
+        self._tasks[name] = self._bars.add_task(escape(printable(name).ljust(16)), total=None, text="reading")
 
     def progress(self, name: str, counts: Progress) -> None:
         """Move the bar."""

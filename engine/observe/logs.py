@@ -10,6 +10,8 @@ from typing import TextIO
 
 import orjson
 
+from engine.observe.printable import printable, printable_json
+
 Mask = Callable[[str], str]
 
 
@@ -23,17 +25,27 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        text = super().format(record)
-        fields = {key: self._mask(value) for key, value in getattr(record, "fields", {}).items()}
         if not self._as_json:
-            return self._mask_text(text)
+            return self._as_text(record)
+        fields = {key: self._mask(value) for key, value in getattr(record, "fields", {}).items()}
         entry = {
             "time": _iso(record.created),
             "level": record.levelname.lower(),
-            "event": self._mask_text(text),
+            "event": self._mask_text(super().format(record)),
             **fields,
         }
-        return orjson.dumps(entry, default=str).decode()
+        return printable_json(orjson.dumps(entry, default=str).decode())
+
+    def _as_text(self, record: logging.LogRecord) -> str:
+        """One line; of a traceback each line, set in so that none of them can pass for a line of ours."""
+        record.message = record.getMessage()
+        if self.usesTime():
+            record.asctime = self.formatTime(record, self.datefmt)
+        lines = [printable(self._mask_text(self.formatMessage(record)))]
+        if record.exc_info:
+            trace = self._mask_text(self.formatException(record.exc_info))
+            lines += [f"  {printable(line)}" for line in trace.split("\n")]
+        return "\n".join(lines)
 
     def _mask(self, value: object) -> object:
         return self._mask_text(value) if isinstance(value, str) else value
@@ -41,7 +53,8 @@ class Formatter(logging.Formatter):
     def _mask_text(self, text: str) -> str:
         for mask in self.masks:
             text = mask(text)
-        return text
+        # What no UTF-8 can say (a lone surrogate of a broken name) as an escape.
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def setup(*, as_json: bool, quiet: bool, times: bool = False, stream: TextIO | None = None) -> Formatter:

@@ -6,12 +6,16 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 
 from engine.observe.decoding import Span, View, unescaped, views
 
 MASK = "***"
 _SHORT = 3
 """Characters up to which a secret is masked only as a word of its own, and not in base64 or hexadecimal."""
+_REMEMBERED = 1000
+"""Characters up to which a masked text is kept for the next time."""
 
 
 class Secrets:
@@ -46,6 +50,7 @@ class Secrets:
         self._needles = tuple({_folded(form): None for value in long for form in self._known[value]})
         self._words = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)") if words else None
         self._shortest = min(map(len, long), default=sys.maxsize)
+        self._remembered = lru_cache(maxsize=4096)(self._masked)
 
     def tell(self, follower: Secrets) -> None:
         """Let another one mask them as well, and every one that is added later."""
@@ -56,6 +61,10 @@ class Secrets:
         """The text without any secret. What holds one is replaced whole, up to the last character of its encoding."""
         if not self._known:
             return text
+        # The same addresses, reasons and names are written again and again.
+        return self._remembered(text) if len(text) <= _REMEMBERED else self._masked(text)
+
+    def _masked(self, text: str) -> str:
         spans = [view.source(*span) for view in views(text, self._shortest) for span in self._found(view)]
         return _replaced(text, spans) if spans else text
 
@@ -78,7 +87,9 @@ def _folded(text: str) -> str:
 def _readings(value: str) -> set[str]:
     """The value, and what it reads where bytes or escapes of it were taken for something else."""
     utf16 = value.encode("utf-16-le", "surrogatepass").decode("latin-1").strip("\0")
-    latin1 = value.encode("latin-1", "ignore").decode("utf-8", "replace")
+    latin1 = value
+    with suppress(UnicodeEncodeError):
+        latin1 = value.encode("latin-1").decode("utf-8", "replace")
     return {
         value,
         *(form for form in (value.strip(), latin1, *unescaped(value), *unescaped(utf16), utf16) if len(form) > _SHORT),
