@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import orjson
@@ -42,9 +42,10 @@ def work(part: Part) -> PartResult:
         _work(part, loaded, report)
     except (SyncLedgerError, OSError) as failure:
         report.error, report.gravity = f"worker {_name()}: {failure}", "database"
-    return PartResult(
-        report.counts, masks.masked(report.error) if report.error else None, report.gravity, report.samples, report.met
-    )
+    # Here, since a token that this process has fetched is known to no other.
+    error = masks.masked(report.error) if report.error else None
+    samples = [replace(sample, reason=masks.masked(sample.reason)) for sample in report.samples]
+    return PartResult(report.counts, error, report.gravity, samples, report.met)
 
 
 def _same_spec(part: Part) -> Loaded:

@@ -579,6 +579,7 @@ def test_a_bug_ends_with_70_a_saved_report_and_without_secrets(project: Project,
     text = report.read_text(encoding="utf-8")
     assert "RuntimeError" in text
     assert __version__ in text
+    assert os.name == "nt" or report.stat().st_mode & 0o777 == 0o600, "nobody else reads it"
     assert "tok-5ecret" not in text + finished.stderr + finished.stdout
     if form == "json":
         document = json.loads(finished.stdout or "null")

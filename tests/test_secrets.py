@@ -415,6 +415,27 @@ def test_a_fetched_token_is_a_secret_too(ready: Project, tls: FaultAPI) -> None:
     assert leaks(text + stored(ready), token, SECRET) == []
 
 
+def test_a_token_that_a_worker_fetched_is_not_in_what_it_reports(ready: Project, tls: FaultAPI) -> None:
+    """Only the worker knows it; the reasons of its first rejects are shown by the process that started it."""
+    token = "eyJ-fetched-token-0123456789"
+    tls.script("/token", answer(200, {"access_token": token, "token_type": "Bearer", "expires_in": 3600}))
+    said = [{"Id": number, "ok": False, "why": f"token {token} may not write"} for number in (1, 2, 3)]
+
+    def refuse(handler: Handler, request: Request) -> None:
+        sent = {record["Id"] for record in request.records}
+        answer(200, [entry for entry in said if entry["Id"] in sent])(handler, request)
+
+    tls.script("/users", refuse)
+    ready.spec["entities"][0] |= {
+        "results": {"path": "@", "id": "Id", "accepted": "ok", "reason": "why"},
+        "partitions": 2,
+    }
+    oauth2(ready, tls)
+    text = shown(ready, "run", "pipelines/sync.yaml", "--workers", "2", code=1, env={"S": SECRET})
+    assert "may not write" in text
+    assert leaks(text + stored(ready), token, SECRET) == []
+
+
 # Not a secret
 
 

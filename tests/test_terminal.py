@@ -126,7 +126,7 @@ def test_a_problem_of_a_spec_steers_nothing_in_any_form(project: Project) -> Non
 
 def test_a_log_line_is_one_line_and_a_traceback_is_set_in() -> None:
     stream = io.StringIO()
-    logger, root = logging.getLogger("engine"), logging.lastResort
+    logger = logging.getLogger("engine")
     before = logger.handlers[:], logger.propagate, logger.level
     try:
         logs.setup(as_json=False, quiet=False, stream=stream)
@@ -136,7 +136,7 @@ def test_a_log_line_is_one_line_and_a_traceback_is_set_in() -> None:
         except ValueError:
             logger.exception("T: a bug")
     finally:
-        logger.handlers[:], logger.propagate, logging.lastResort = before[0], before[1], root
+        logger.handlers[:], logger.propagate = before[0], before[1]
         logger.setLevel(before[2])
     first, second, *trace = stream.getvalue().split("\n")
     assert first.startswith("T: rejected \\x1b[2J")

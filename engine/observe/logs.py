@@ -74,8 +74,6 @@ def setup(*, as_json: bool, quiet: bool, stream: TextIO | None = None) -> Format
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    # Libraries that have no handler of their own: urllib3 warns of odd answers, with their headers and the URL.
-    logging.lastResort = handler
     return formatter
 
 
