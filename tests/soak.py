@@ -29,7 +29,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-from engine.demo import faults
+from engine.demo import faults, wire
 from tests import servers
 from tests.faultapi import FaultAPI, Handler, Request
 from tests.project import Project, check_sums
@@ -139,10 +139,11 @@ class Known:
 
 
 _BEFORE = ("reset before", "500 before", "503", "429", "429 long", "401")
-_AROUND = ("reset after", "500 after", "slow after", "half", "closes")
+_AROUND = ("reset after", "500 after", "slow after", "half", "closes", "1xx", "cut status", "cut headers", "cut chunk")
 _WEIGHTS = {
     "reset before": 6, "500 before": 4, "503": 4, "429": 5, "429 long": 0.3, "401": 0.7,
     "reset after": 6, "500 after": 5, "slow after": 3, "half": 5, "closes": 5, "late": 3,
+    "1xx": 5, "cut status": 2, "cut headers": 2, "cut chunk": 2,
 }  # fmt: skip
 
 
@@ -289,7 +290,12 @@ class Partner:
             faults.break_off(handler, status, body[: len(body) // 2], len(body) + 20)
         elif met == "500 after":
             faults.send(handler, 500, b'{"error": "lost"}')
+        elif met.startswith("cut "):
+            wire.cut(handler, met.removeprefix("cut "))
         else:
+            if met == "1xx":
+                wire.interim(handler, self.dice.choices((100, 102, 103), k=2))
+                handler.server.pause.wait(self.dice.uniform(0.0, 0.3))
             if met == "slow after":
                 handler.server.pause.wait(TIMEOUT + self.dice.uniform(0.0, 0.4))
             faults.send(handler, status, body)
