@@ -139,7 +139,9 @@ def attribute(value: Any, name: str) -> Any:
         if name in value:
             return value[name]
         raise UndefinedError(f"the mapping has no entry {name!r}")
-    fields = getattr(type(value), "__dataclass_fields__", ())  # what the engine itself gives to templates, such as `key`
+    fields = getattr(
+        type(value), "__dataclass_fields__", ()
+    )  # what the engine itself gives to templates, such as `key`
     if name in fields or any(isinstance(value, kind) and name in names for kind, names in _ATTRIBUTES):
         return getattr(value, name)
     raise UndefinedError(f"a value of type {type(value).__name__} has no attribute {name!r}")
