@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from engine.errors import ConnectionFailed, EntityError, LedgerError, Problem, S
 from engine.ledger.history import History
 from engine.ledger.known import Known
 from engine.model import Entity
+from engine.spec import columns
 from engine.spec.load import Loaded
 from engine.spec.reader import Place
 from engine.stages import exclude, shape, since, sorting, source, twins
@@ -126,10 +128,13 @@ def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, i
     connection = opened.source(entity.connection)
     header = source.columns(connection, entity, run)
     flow = Flow(lambda _: None)
-    # The stages themselves say what does not fit: an empty table goes through them.
+    misspelt = list(_misspelt(loaded, index, entity, header))
+    found.problems += misspelt
+    # The stages themselves say what else does not fit: an empty table goes through them.
     due = exclude.tracked([header], entity.id, lambda _: Known(), flow)
-    for _ in shape.records(due, entity, flow):
-        pass
+    if not misspelt:
+        for _ in shape.records(due, entity, flow):
+            pass
     try:
         since.look(source.Reader(connection, entity, run), "", lambda _: None, strict=True)
     except EntityError as failure:
@@ -148,3 +153,14 @@ def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, i
     if keys and keys.without_id:
         message = f"entity {entity.name!r}: {keys.without_id:,} rows have no ID (NULL) and will be rejected"
         found.problems.append(loaded.document.problem((*place, "id"), message, warning=True))
+
+
+def _misspelt(loaded: Loaded, index: int, entity: Entity, header: Iterable[str]) -> Iterator[Problem]:
+    """Names of the spec that no column of the source has, each at its place."""
+    own: dict[str, Place] = {
+        key: ("entities", index, key) if ("entities", index, key) in loaded.document.values else ("defaults", key)
+        for key in ("transform", "fields")
+    }
+    places = columns.Places(entity.name, own["transform"], own["fields"])
+    steps = [(operation.name, operation.argument) for operation in entity.transform]
+    return columns.check(loaded.document, places, steps, [item.name for item in entity.fields or ()], header)

@@ -11,7 +11,6 @@ from jinja2 import Environment, Undefined, UndefinedError
 from jinja2 import filters as jinja
 from jinja2.exceptions import SecurityError
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import escape
 
 from engine.sandbox import operators
 from engine.sandbox.budget import Budget, text, weigh, whole
@@ -48,7 +47,7 @@ def _truncate(budget: Budget, value: Any, *args: Any, **named: Any) -> str:
 
 
 def _escape(budget: Budget, value: Any) -> str:
-    return budget.made(str(escape(text(budget, value))))
+    return budget.made(str(jinja.do_forceescape(text(budget, value))))
 
 
 def _urlencode(budget: Budget, value: Any) -> str:

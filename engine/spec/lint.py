@@ -17,7 +17,7 @@ from jmespath.exceptions import JMESPathError
 from engine.db import connect, strings
 from engine.db.sql import Templates
 from engine.errors import ConnectionFailed, Problem
-from engine.spec import durations, expressions, templates
+from engine.spec import columns, durations, expressions, templates
 from engine.spec.check import did_you_mean, subschema
 from engine.spec.environment import Interpolated
 from engine.spec.patterns import Pattern, PatternError
@@ -298,5 +298,6 @@ def _api_files(subject: Subject) -> Iterator[Problem]:
 
 
 _RULES: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
-    _missing_variables, _connections, _ledger_tables, _entities, _templates, _expressions, _schedule, _durations, _api_files,
+    _missing_variables, _connections, _ledger_tables, _entities, _templates, _expressions, columns.misspelt, _schedule,
+    _durations, _api_files,
 )  # fmt: skip
