@@ -40,15 +40,15 @@ class Measured:
     peak: float
 
 
-def measure(command: list[str], folder: Path) -> Measured:
-    """Run a command to its end. Leaves when it fails."""
+def measure(command: list[str], folder: Path, code: int = 0) -> Measured:
+    """Run a command to its end. Leaves when it ends with another code."""
     # Installed programs have their bytecode; a shell that forbids writing it would have the engine compiled at every start.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.monotonic()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode != code:
         raise SystemExit(f"{command} left with {process.returncode}")
     return Measured(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 

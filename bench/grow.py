@@ -5,7 +5,8 @@
 
 The largest size needs about 6 GB of disk and some minutes.
 
-Three runs at each size: the first (everything is new), one with nothing new, one with 1,000 new records.
+At each size: the first run (everything is new), one with nothing new, one with 1,000 new records, the second run of a ledger
+with contents and a long journal, and of one whose records are all refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from pathlib import Path
 
 import common
 
-KINDS = {"first run": "#2563eb", "nothing new": "#059669", "1,000 new": "#d97706"}
+KINDS = {
+    "first run": "#2563eb",
+    "nothing new": "#059669",
+    "1,000 new": "#d97706",
+    "contents and journal": "#7c3aed",
+    "all refused": "#dc2626",
+}
 Points = dict[str, list[tuple[int, float, float]]]
 
 
@@ -34,6 +41,14 @@ def sample(url: str, rows: int, times: int) -> dict[str, tuple[float, float]]:
             found["nothing new"].append(common.measure(command, folder))
             common.add(folder, 1000)
             found["1,000 new"].append(common.measure(command, folder))
+            small = {"ledger": "contents.db", "extra": "resend: changed\n    batch_size: 500"}
+            command = common.run(common.spec(folder, f"contents{rows}x{number}", url, **small))
+            common.measure(command, folder)
+            found["contents and journal"].append(common.measure(command, folder))
+            broken = common.spec(folder, f"refused{rows}x{number}", url, ledger="refused.db")
+            broken.write_text(broken.read_text().replace("Username: string", "Username: int"))
+            common.measure(common.run(broken), folder, code=1)
+            found["all refused"].append(common.measure(common.run(broken), folder, code=1))
     return {
         kind: (statistics.median(m.wall for m in made), statistics.median(m.peak for m in made))
         for kind, made in found.items()
