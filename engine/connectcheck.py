@@ -9,6 +9,7 @@ from engine.context import RunContext
 from engine.errors import ConnectionFailed, EntityError, LedgerError, Problem, SourceError
 from engine.ledger.known import Known
 from engine.model import Entity
+from engine.observe.words import count
 from engine.spec.load import Loaded
 from engine.spec.reader import Place
 from engine.stages import exclude, shape, since, sorting, source
@@ -79,8 +80,8 @@ def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, i
     if sorts:
         found.problems.append(loaded.document.problem((*place, "id"), f"entity {entity.name!r}: {sorts}", warning=True))
     if keys and keys.repeated:
-        message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {keys.repeated:,} rows repeat one; only the first of each is sent"
+        message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {count(keys.repeated, 'row')} beyond the first of its ID; only the first of each is sent"
         found.problems.append(loaded.document.problem((*place, "id"), message))
     if keys and keys.without_id:
-        message = f"entity {entity.name!r}: {keys.without_id:,} rows have no ID (NULL) and will be rejected"
+        message = f"entity {entity.name!r}: {count(keys.without_id, 'row')} without an ID (NULL), to be rejected"
         found.problems.append(loaded.document.problem((*place, "id"), message, warning=True))

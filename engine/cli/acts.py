@@ -12,6 +12,7 @@ from engine.context import RunContext
 from engine.endpoint.session import Caller
 from engine.errors import LeaseHeld
 from engine.model import Rejection
+from engine.observe.words import count
 from engine.stages import exclude, source
 from engine.stages.flow import Counts, Flow
 
@@ -83,7 +84,7 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
         )
     else:
         click.echo(
-            f"{entity}: {counts.due:,} records tracked without sending; {counts.excluded:,} were tracked before."
+            f"{entity}: {count(counts.due, 'record')} tracked without sending; {counts.excluded:,} tracked before."
         )
     return 0
 
@@ -108,7 +109,7 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
         common.print_json({"entity": entity, "forgotten": forgotten, "not_tracked": unknown})
     else:
         offered = "; the next run offers them again" if forgotten else ""
-        click.echo(f"{entity}: {len(forgotten):,} records forgotten{offered}.")
+        click.echo(f"{entity}: {count(len(forgotten), 'record')} forgotten{offered}.")
         for id_ in unknown:
             click.echo(f"{entity}: {id_} was not tracked")
     return 1 if unknown else 0
@@ -120,9 +121,9 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @common.format_option
 def retry(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
-    """Offer refused records of ENTITY again with the next run: these, or all of them, parked or resting.
+    """Offer rejected records of ENTITY again with the next run: these, or all of them, parked or resting.
 
-    Where the entity's endpoint is parked, it is called again too. Exit code 1 when a named record was not refused.
+    Where the entity's endpoint is parked, it is called again too. Exit code 1 when a named record was not rejected.
     """
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
@@ -137,11 +138,11 @@ def retry(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
     if format_ == "json":
         common.print_json({"entity": entity, "offered": offered, "not_refused": unknown, "endpoint_was_parked": lifted})
     else:
-        click.echo(f"{entity}: the next run offers {len(offered):,} refused records again.")
+        click.echo(f"{entity}: the next run offers {count(len(offered), 'rejected record')} again.")
         if lifted:
             click.echo(f"{entity}: its endpoint is not parked any more.")
         for id_ in unknown:
-            click.echo(f"{entity}: {id_} was not refused")
+            click.echo(f"{entity}: {id_} was not rejected")
     return 1 if unknown else 0
 
 
@@ -172,7 +173,7 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
     if format_ == "json":
         common.print_json({"batch": batch, "entity": found[0].entity, "records": found[0].count, "resolved": how})
     else:
-        click.echo(f"{found[0].entity}: batch {batch} with {found[0].count:,} records resolved: {how}.")
+        click.echo(f"{found[0].entity}: batch {batch} with {count(found[0].count, 'record')} resolved: {how}.")
     return 0
 
 

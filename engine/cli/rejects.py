@@ -83,7 +83,7 @@ def _harmless(value: Any) -> Any:
 
 def _show(shown: list[Reject]) -> None:
     if not shown:
-        click.echo("No record is refused.")
+        click.echo("No record is rejected.")
         return
     rows = [
         [r.entity, r.id or "(no ID)", r.state, f"{r.attempts:,}", str(r.last_seen)[:19], _next(r), r.reason[:200]]

@@ -13,6 +13,7 @@ from engine.cli import common
 from engine.endpoint.session import Caller
 from engine.ledger.lives import Call, Carried
 from engine.observe.masks import masked
+from engine.observe.words import count
 from engine.why import Answer
 
 EPILOG = """\b
@@ -82,7 +83,7 @@ def _sentences(answer: Answer) -> Iterator[str]:
     if life.reject:
         r = life.reject
         times = {0: "for now", 1: "once"}.get(r.attempts, f"{r.attempts} times")
-        yield f"Refused {times}, last on {_time(r.last_seen)} UTC ({r.state}): {r.reason}"
+        yield f"Rejected {times}, last on {_time(r.last_seen)} UTC ({r.state}): {r.reason}"
     if answer.park:
         yield f"Its endpoint {answer.park.endpoint} is parked until {_time(answer.park.until)} UTC: {answer.park.reason}"
     for act in life.acts:
@@ -95,7 +96,7 @@ def _sentences(answer: Answer) -> Iterator[str]:
 
 
 def _batch(batch: Carried) -> Iterator[str]:
-    yield f"Batch {batch.id} with {batch.records:,} records, run {batch.run}, {_time(batch.created)} UTC"
+    yield f"Batch {batch.id} with {count(batch.records, 'record')}, run {batch.run}, {_time(batch.created)} UTC"
     yield f"  key {batch.key}; it {_STATES.get(batch.state, batch.state)}" + (
         f": {batch.reason}" if batch.reason else ""
     )
