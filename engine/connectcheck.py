@@ -13,6 +13,7 @@ from engine.errors import ConnectionFailed, EntityError, LedgerError, Problem, S
 from engine.ledger.history import History
 from engine.ledger.known import Known
 from engine.model import Entity
+from engine.observe.words import count
 from engine.spec import columns
 from engine.spec.load import Loaded
 from engine.spec.reader import Place
@@ -144,14 +145,14 @@ def _check_entity(loaded: Loaded, found: Checked, opened: compose.Connections, i
     if sorts:
         found.problems.append(loaded.document.problem((*place, "id"), f"entity {entity.name!r}: {sorts}", warning=True))
     if keys and keys.repeated:
-        message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {keys.repeated:,} rows repeat one; only the first of each is sent"
+        message = f"entity {entity.name!r}: the ID {', '.join(entity.id)} is not unique: {count(keys.repeated, 'row')} beyond the first of its ID; only the first of each is sent"
         found.problems.append(loaded.document.problem((*place, "id"), message))
     same = twins.of(source.Reader(connection, entity, run))
     if same:
         message = f"entity {entity.name!r}: {len(same):,} rows have an ID that is another row's but for case or spaces at the end ({same[0].id.removeprefix(twins.PREFIX)}); only the first of each is sent"
         found.problems.append(loaded.document.problem((*place, "id"), message))
     if keys and keys.without_id:
-        message = f"entity {entity.name!r}: {keys.without_id:,} rows have no ID (NULL) and will be rejected"
+        message = f"entity {entity.name!r}: {count(keys.without_id, 'row')} without an ID (NULL), to be rejected"
         found.problems.append(loaded.document.problem((*place, "id"), message, warning=True))
 
 

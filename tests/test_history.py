@@ -404,7 +404,7 @@ def test_a_long_list_of_refused_records_is_read_in_parts_and_cut_for_people(
     assert rows.count("reason") == len(ids) + 1
     shown = project.cli("rejects", project.file).stdout
     assert shown.count("reason") == 5
-    assert f"The first 5 of {len(ids)} refused records" in shown
+    assert f"The first 5 of {len(ids)} rejected records" in shown
     assert "--format csv" in shown
     assert "\x1b" not in shown
     none = project.cli("rejects", project.file, "--state", "parked", "--format", "json").stdout

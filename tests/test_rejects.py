@@ -564,7 +564,7 @@ def test_without_a_ledger_nothing_is_refused_and_no_ledger_is_made(project: Proj
     assert (finished.returncode, json.loads(finished.stdout)["rejects"]) == (0, [])
     header = project.cli("rejects", project.file, "--format", "csv")
     assert (header.returncode, header.stdout.count("\n")) == (0, 1)
-    assert "No record is refused." in project.cli("rejects", project.file).stdout
+    assert "No record is rejected." in project.cli("rejects", project.file).stdout
     assert not (project.folder / "log.db").exists()
 
 

@@ -266,8 +266,17 @@ def test_sql_server_is_asked_for_an_index_that_begins_with_the_key_in_its_order(
     """Its plans are not asked for: the catalogue tells whether an index has the order of the ID."""
     made = templates("mssql")
     assert made.dialect.explain is None
-    statement = made.statement("page/index.sql.j2", table="dbo.Jobs", key=("Emp", "Dept"))
+    statement = made.statement("catalogue/index.sql.j2", table="dbo.Jobs", key=("Emp", "Dept"))
     check_marks(statement)
     assert statement.parameters == ("dbo.Jobs", 1, "Emp", 2, "Dept")
     assert statement.text.count("key_ordinal = ?") == 2
     sqlglot.parse_one(statement.text.replace("?", "1"), dialect="tsql", error_level=ErrorLevel.RAISE)
+
+
+def test_sql_server_is_asked_for_the_columns_of_a_table_in_its_own_schema() -> None:
+    for schema, parameters in ((None, ("Users",)), ("dbo", ("Users", "dbo"))):
+        statement = templates("mssql").statement("catalogue/columns.sql.j2", table="Users", schema=schema)
+        check_marks(statement)
+        assert statement.parameters == parameters
+        assert ("SCHEMA_NAME()" in statement.text) == (schema is None)
+        sqlglot.parse_one(statement.text.replace("?", "'x'"), dialect="tsql", error_level=ErrorLevel.RAISE)

@@ -774,8 +774,8 @@ def test_connect_counts_null_ids_as_a_warning_and_repeated_ones_as_an_error(made
     code, problems = connected(made, id="Id")
     assert code == 2
     found = {problem["severity"]: problem for problem in problems}
-    assert "2 rows have no ID" in found["warning"]["message"]
-    assert "2 rows repeat" in found["error"]["message"]
+    assert "2 rows without an ID" in found["warning"]["message"]
+    assert "2 rows beyond the first of its ID" in found["error"]["message"]
     lines = made.file.read_text().splitlines()
     assert all(lines[problem["line"] - 1].strip() == "id: Id" for problem in problems)
 

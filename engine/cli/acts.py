@@ -13,6 +13,7 @@ from engine.context import RunContext
 from engine.endpoint.session import Caller
 from engine.errors import LeaseHeld
 from engine.model import Rejection
+from engine.observe.words import count
 from engine.stages import exclude, source
 from engine.stages.flow import Counts, Flow
 
@@ -83,7 +84,7 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
     if format_ == "json":
         say_json({"entity": entity, "tracked": counts.due, "tracked_before": counts.excluded, "skipped": len(skipped)})
     else:
-        say(f"{entity}: {counts.due:,} records tracked without sending; {counts.excluded:,} were tracked before.")
+        say(f"{entity}: {count(counts.due, 'record')} tracked without sending; {counts.excluded:,} tracked before.")
     return 0
 
 
@@ -107,7 +108,7 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
         say_json({"entity": entity, "forgotten": forgotten, "not_tracked": unknown})
     else:
         offered = "; the next run offers them again" if forgotten else ""
-        say(f"{entity}: {len(forgotten):,} records forgotten{offered}.")
+        say(f"{entity}: {count(len(forgotten), 'record')} forgotten{offered}.")
         for id_ in unknown:
             say(f"{entity}: {id_} was not tracked")
     return 1 if unknown else 0
@@ -119,9 +120,9 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @common.format_option
 def retry(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
-    """Offer refused records of ENTITY again with the next run: these, or all of them, parked or resting.
+    """Offer rejected records of ENTITY again with the next run: these, or all of them, parked or resting.
 
-    Where the entity's endpoint is parked, it is called again too. Exit code 1 when a named record was not refused.
+    Where the entity's endpoint is parked, it is called again too. Exit code 1 when a named record was not rejected.
     """
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
@@ -136,11 +137,11 @@ def retry(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
     if format_ == "json":
         say_json({"entity": entity, "offered": offered, "not_refused": unknown, "endpoint_was_parked": lifted})
     else:
-        say(f"{entity}: the next run offers {len(offered):,} refused records again.")
+        say(f"{entity}: the next run offers {count(len(offered), 'rejected record')} again.")
         if lifted:
             say(f"{entity}: its endpoint is not parked any more.")
         for id_ in unknown:
-            say(f"{entity}: {id_} was not refused")
+            say(f"{entity}: {id_} was not rejected")
     return 1 if unknown else 0
 
 
@@ -171,7 +172,7 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
     if format_ == "json":
         say_json({"batch": batch, "entity": found[0].entity, "records": found[0].count, "resolved": how})
     else:
-        say(f"{found[0].entity}: batch {batch} with {found[0].count:,} records resolved: {how}.")
+        say(f"{found[0].entity}: batch {batch} with {count(found[0].count, 'record')} resolved: {how}.")
     return 0
 
 

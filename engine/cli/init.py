@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 
 import click
 
 from engine import assets
+from engine.cli import table
 from engine.cli.say import say
+from engine.db import strings
+from engine.observe import masks
+from engine.observe.secrets import Secrets
 
 EPILOG = """\b
 Examples:
-  python -m engine init my-project
+  python -m engine init my-project                 a sample to start from
+  python -m engine init my-project --connection "Driver={PostgreSQL Unicode};Server=db;Database=crm" --table customers
   cd my-project && cp .env.example .env
   python -m engine receive --port 8900 &
   python -m engine run pipelines/customers.yaml
@@ -76,31 +82,81 @@ _CUSTOMERS = [
 
 @click.command(epilog=EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
-def init(directory: Path) -> int:
-    """Write a project into DIR: a spec, its SQL, the schema for your editor, and a small SQLite source to try it on."""
+@click.option("--connection", metavar="STRING", help="Where the records are; a terminal asks for it.")
+@click.option(
+    "--table", "name", metavar="NAME", help="The table to send: its columns become `fields`, its primary key `id`."
+)
+def init(directory: Path, connection: str | None, name: str | None) -> int:
+    """Write a project into DIR: a spec, its SQL, the schema for your editor.
+
+    With a connection and a table the spec is that of the table. Without them it reads a small SQLite source, which is
+    written too, to try it on."""
+    if connection is None and name is None and sys.stdin.isatty() and sys.stdout.isatty():
+        connection = click.prompt(
+            "Connection string of your source (empty for a sample)", default="", show_default=False
+        )
+    if name and not connection:
+        raise click.UsageError("--table needs the --connection in which it stands")
+    if connection and name is None:
+        if not sys.stdin.isatty():
+            raise click.UsageError("--connection needs the --table to send")
+        name = click.prompt("Table or view to send")
+    if connection and name:
+        return _of_table(directory, connection, name)
     files = {
         "pipelines/customers.yaml": SPEC,
         "templates/sql/customers.sql.j2": TEMPLATE,
         ".env.example": ENVIRONMENT,
         ".gitignore": IGNORE,
     }
-    taken = [name for name in (*files, "var/crm.db", "schema/pipeline.schema.json") if (directory / name).exists()]
+    _write(directory, files, "var/crm.db")
+    _sample(directory / "var" / "crm.db")
+    _next(directory, "customers", "cp .env.example .env")
+    return 0
+
+
+def _of_table(directory: Path, connection: str, name: str) -> int:
+    """A project that sends a table of the user's own."""
+    masks.remember(Secrets(strings.secrets(connection)))
+    connection = table.absolute(connection)
+    found = table.read(connection, name, directory)
+    files = {
+        f"pipelines/{found.short}.yaml": table.spec(found),
+        f"templates/sql/{found.short}.sql.j2": table.sql(found),
+        ".env": table.environment(connection),
+        ".env.example": ENVIRONMENT.replace("sqlite:///var/crm.db", ""),
+        ".gitignore": IGNORE,
+    }
+    _write(directory, files)
+    (directory / "var").mkdir(exist_ok=True)
+    if not found.key:
+        say(f"note: {name} has no primary key that is visible here; check `id` in the spec", err=True)
+    _next(directory, found.short, "edit .env: the API's URL and token")
+    return 0
+
+
+def _write(directory: Path, files: dict[str, str], *others: str) -> None:
+    """Write files and the schema; nothing where one of them, or of `others`, is there."""
+    taken = [name for name in (*files, *others, "schema/pipeline.schema.json") if (directory / name).exists()]
     if taken:
         raise click.ClickException(f"{directory / taken[0]} exists already; nothing was written")
     for name, text in files.items():
         file = directory / name
         file.parent.mkdir(parents=True, exist_ok=True)
+        if name == ".env":
+            file.touch(mode=0o600)  # it holds secrets
         file.write_text(text, encoding="utf-8")
     (directory / "schema").mkdir(exist_ok=True)
     shutil.copy(assets.folder("schema") / "pipeline.schema.json", directory / "schema")
-    _sample(directory / "var" / "crm.db")
+
+
+def _next(directory: Path, name: str, first: str) -> None:
     say(f"A project stands in {directory}. Next:")
-    say(f"  cd {directory} && cp .env.example .env")
-    say("  python -m engine validate pipelines/customers.yaml --connect")
-    say("  python -m engine plan pipelines/customers.yaml --preview 1")
+    say(f"  cd {directory}" + (f" && {first}" if first.startswith("cp ") else f"        then {first}"))
+    say(f"  python -m engine validate pipelines/{name}.yaml --connect")
+    say(f"  python -m engine plan pipelines/{name}.yaml --preview 1")
     say("  python -m engine receive --port 8900        in another terminal: a local API")
-    say("  python -m engine run pipelines/customers.yaml")
-    return 0
+    say(f"  python -m engine run pipelines/{name}.yaml")
 
 
 def _sample(file: Path) -> None:

@@ -19,6 +19,7 @@ from engine.cli.say import json_text, say
 from engine.ledger.rejects import Reject
 from engine.observe.masks import masked
 from engine.observe.printable import printable
+from engine.observe.words import count
 
 EPILOG = """\b
 Examples:
@@ -74,6 +75,7 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
             shown = list(islice(found, _SHOWN + 1))
             _show(shown[:_SHOWN])
             if history and len(shown) > _SHOWN:
+                say()
                 say(_more(history.reject_counts(), names, state))
     return 0
 
@@ -109,7 +111,7 @@ def _harmless(name: str, value: Any) -> Any:
 
 def _show(shown: list[Reject]) -> None:
     if not shown:
-        say("No record is refused.")
+        say("No record is rejected.")
         return
     rows = [
         [
@@ -142,7 +144,7 @@ def _more(counts: dict[str, tuple[int, Any, int, Any]], names: Sequence[str], st
     ]
     all_, parked = (sum(column) for column in zip(*numbers, strict=True))
     total = {"parked": parked, "rejected": all_ - parked}.get(state or "", all_)
-    return f"\nThe first {_SHOWN:,} of {total:,} refused records; `--format csv` or `--format json` gives all of them."
+    return f"The first {_SHOWN:,} of {count(total, 'rejected record')}; `--format csv` or `--format json` gives all of them."
 
 
 def _next(reject: Reject) -> str:

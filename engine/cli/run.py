@@ -17,6 +17,7 @@ from engine.cli import common, several
 from engine.cli.say import safe, say, say_json
 from engine.errors import SpecError
 from engine.observe.progress import Lines
+from engine.observe.words import count
 from engine.preflight import Allowed
 from engine.preflight import load as load_plan
 from engine.spread import Crew
@@ -52,7 +53,7 @@ Examples:
 @click.option(
     "--plan", "plan", type=click.Path(path_type=Path), metavar="FILE", help="Only what `plan --save FILE` has shown."
 )
-@click.option("--strict", is_flag=True, help="Exit 1 also for records that were refused by earlier runs.")
+@click.option("--strict", is_flag=True, help="Exit 1 also for records that were rejected by earlier runs.")
 @common.format_option
 @common.log_options
 def run(
@@ -197,12 +198,12 @@ def remarks(report: RunReport) -> Iterator[str]:
     counts = [entity.counts for entity in report.entities]
     resting, before = sum(c.resting for c in counts), sum(c.rejected_before for c in counts)
     if resting + before:
-        yield f"{resting + before:,} records were rejected by earlier runs and rest (`rejects` lists them, `retry SPEC ENTITY` offers them again)."
+        yield f"{count(resting + before, 'record')} rejected by earlier runs and not sent (`rejects` lists them, `retry SPEC ENTITY` offers them again)."
     there, again = sum(c.already_there for c in counts), sum(c.refused_again for c in counts)
     if there:
-        yield f"{there:,} records were there already: an earlier sending, whose answer never came, had stored them."
+        yield f"{count(there, 'record')} there already: an earlier sending, whose answer never came, had stored what the API now refuses."
     if again:
-        yield f"{again:,} records were refused when they were sent again; the first sending may have stored them."
+        yield f"{count(again, 'record')} rejected when sent again; the first sending may have stored what the API now refuses."
 
 
 def verdict(report: RunReport) -> str:
@@ -211,14 +212,16 @@ def verdict(report: RunReport) -> str:
     accepted, due, known = sum(c.accepted for c in counts), sum(c.due for c in counts), sum(c.excluded for c in counts)
     seconds = f"{report.seconds:.1f} s"
     if report.status == "cancelled":
-        return f"Cancelled after {seconds}: {_read(report)}{accepted:,} records delivered and tracked; the next run goes on from there."
+        return f"Cancelled after {seconds}: {_read(report)}{count(accepted, 'record')} delivered and tracked; the next run goes on from there."
     settled = sum(c.settled for c in counts)
-    before = f"{settled:,} records of batches left open by earlier runs settled; " if settled else ""
+    before = f"{count(settled, 'record')} of batches left open by earlier runs settled; " if settled else ""
     if report.status == "delivered":
         if not accepted and not settled:
-            return f"Nothing new to send: {known:,} records are delivered ({seconds}). Run {report.run_id}."
+            return f"Nothing new to send: {count(known, 'record')} delivered before ({seconds}). Run {report.run_id}."
         calls = sum(c.calls for c in counts)
-        return f"{before}Delivered {accepted:,} records in {calls:,} calls, {seconds}. Run {report.run_id}."
+        return (
+            f"{before}Delivered {count(accepted, 'record')} in {count(calls, 'call')}, {seconds}. Run {report.run_id}."
+        )
     doubtful = sum(c.in_doubt for c in counts)
     waiting = sum(c.waiting - c.resting for c in counts)
     rejected = sum(c.rejected for c in counts)
@@ -229,10 +232,10 @@ def verdict(report: RunReport) -> str:
         f"{due - accepted - doubtful - rejected:,} failed, which a later run offers again"
         if due > accepted + doubtful + rejected
         else "",
-        f"{doubtful:,} in batches whose fate is open (`status` lists them)" if doubtful else "",
-        f"{waiting:,} not sent (in open batches, or their endpoint is closed or parked)" if waiting else "",
-        f"{parked} of {len(report.entities)} entities are held up by a parked endpoint" if parked else "",
-        f"{unread} of {len(report.entities)} entities could not be run" if unread else "",
+        f"{doubtful:,} in doubt (`status` lists them)" if doubtful else "",
+        f"{waiting:,} not sent (cancelled, in an open batch, or the endpoint is closed or parked)" if waiting else "",
+        f"{parked} of {count(len(report.entities), 'entity')} held up by a parked endpoint" if parked else "",
+        f"{unread} of {count(len(report.entities), 'entity')} could not be run" if unread else "",
     ]
     rest = "; ".join(part for part in missing if part)
-    return f"Not everything arrived: {before}{accepted:,} records delivered ({seconds}); {rest}. Run {report.run_id}."
+    return f"Not everything arrived: {before}{count(accepted, 'record')} delivered ({seconds}); {rest}. Run {report.run_id}."

@@ -16,6 +16,7 @@ from engine.ledger.history import Run, Standing
 from engine.ledger.journal import OpenBatch
 from engine.ledger.lease import Holder
 from engine.ledger.parks import Park
+from engine.observe.words import state
 from engine.spec.secrets import Secrets
 
 EPILOG = """\b
@@ -144,9 +145,9 @@ def _show_entities(standings: dict[str, Standing]) -> None:
         ("Entity", "left"),
         ("Delivered", "right"),
         ("Last delivery (UTC)", "left"),
-        ("Refused", "right"),
+        ("Rejected", "right"),
         ("Parked", "right"),
-        ("Last refusal (UTC)", "left"),
+        ("Last rejection (UTC)", "left"),
         ("Next try", "left"),
     ]
     common.print_table(columns, rows)
@@ -167,7 +168,7 @@ def _show_open(left: list[OpenBatch], parks: list[Park]) -> None:
     if left:
         say()
         say("Batches whose fate is open (the next run settles those in doubt; `resolve` settles any):")
-        rows = [[b.entity, b.state, f"{b.count:,}", _time(b.created), b.id, b.reason or ""] for b in left]
+        rows = [[b.entity, state(b.state), f"{b.count:,}", _time(b.created), b.id, b.reason or ""] for b in left]
         columns = [
             ("Entity", "left"),
             ("State", "left"),

@@ -14,6 +14,7 @@ from engine.cli.say import say, say_json
 from engine.endpoint.session import Caller
 from engine.ledger.carried import Call, Carried
 from engine.ledger.verdicts import Verdict
+from engine.observe.words import count
 from engine.why import Answer
 
 EPILOG = """\b
@@ -40,8 +41,8 @@ _VERDICTS = {
     ("accepted", "api"): "accepted by the API",
     ("accepted", "person"): "accepted, as a person said,",
     ("accepted", None): "delivered; forgotten later",
-    ("rejected", "api"): "refused by the API",
-    ("rejected", "contract"): "refused by its contract, before it was sent",
+    ("rejected", "api"): "rejected by the API",
+    ("rejected", "contract"): "rejected by its contract, before it was sent",
     ("unknown", "api"): "left out of the API's answer",
 }
 _NO_BATCH = "No batch that carried it is in the journal: `baseline` or an earlier program tracked it, or `prune` removed the batch."
@@ -85,7 +86,7 @@ def _sentences(answer: Answer) -> Iterator[str]:
     if life.reject:
         r = life.reject
         times = {0: "for now", 1: "once"}.get(r.attempts, f"{r.attempts} times")
-        yield f"Refused {times}, last on {_time(r.last_seen)} UTC ({r.state}): {r.reason}"
+        yield f"Rejected {times}, last on {_time(r.last_seen)} UTC ({r.state}): {r.reason}"
     if answer.park:
         yield f"Its endpoint {answer.park.endpoint} is parked until {_time(answer.park.until)} UTC: {answer.park.reason}"
     for act in life.acts:
@@ -115,8 +116,7 @@ def _said(verdict: Verdict) -> str:
 
 
 def _batch(batch: Carried) -> Iterator[str]:
-    records = "1 record" if batch.records == 1 else f"{batch.records:,} records"
-    yield f"Batch {batch.id} with {records}, run {batch.run}, {_time(batch.created)} UTC"
+    yield f"Batch {batch.id} with {count(batch.records, 'record')}, run {batch.run}, {_time(batch.created)} UTC"
     yield f"  key {batch.key}; it {_STATES.get(batch.state, batch.state)}" + (
         f": {batch.reason}" if batch.reason else ""
     )

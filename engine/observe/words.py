@@ -1,16 +1,6 @@
-"""Words for counts, and the one word for each state of a record that every screen uses (docs/glossary.md)."""
+"""Words for counts, and the words of docs/glossary.md for the states that the ledger names."""
 
 from __future__ import annotations
-
-REJECTED = "rejected"
-PARKED = "parked"
-RESTING = "resting"
-IN_DOUBT = "in doubt"
-HELD = "held"
-FAILED = "failed"
-NOT_SENT = "not sent"
-
-STATES = (REJECTED, PARKED, RESTING, IN_DOUBT, HELD, FAILED, NOT_SENT)
 
 _PLURALS = {"batch": "batches", "entity": "entities"}
 
@@ -21,7 +11,12 @@ def count(number: int, noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun that the screens use; of `refused record` that of its last word."""
+    """The plural of a noun that the screens use; of `rejected record` that of its last word."""
     first, _, last = noun.rpartition(" ")
     last = _PLURALS.get(last, f"{last}s")
     return f"{first} {last}" if first else last
+
+
+def state(name: str) -> str:
+    """A state as the screens call it: `in doubt` for the ledger's `in_doubt`."""
+    return name.replace("_", " ")

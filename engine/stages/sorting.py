@@ -53,11 +53,11 @@ def _sorts(connection: Connection, statement: Statement, table: str | None, name
         return any(re.search(sign, str(value)) for row in rows for value in row)
     if table is None:
         return False
-    return not connection.run("page/index.sql.j2", table=table, key=names).rows
+    return not connection.run("catalogue/index.sql.j2", table=table, key=names).rows
 
 
 def _is_table(connection: Connection, table: str) -> bool:
-    kinds = connection.run("page/kind.sql.j2", table=table.rpartition(".")[2]).rows
+    kinds = connection.run("catalogue/kind.sql.j2", table=table.rpartition(".")[2]).rows
     return bool(kinds) and all(row[0] == "BASE TABLE" for row in kinds)
 
 
