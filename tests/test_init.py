@@ -27,8 +27,8 @@ DATABASES = [
 
 
 @pytest.fixture
-def engine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Engine:
-    return Engine(capsys, monkeypatch)
+def engine() -> Engine:
+    return Engine()
 
 
 @pytest.mark.parametrize("dialect", DATABASES)

@@ -15,8 +15,8 @@ from tests.project import Project
 
 
 @pytest.fixture
-def engine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Engine:
-    return Engine(capsys, monkeypatch)
+def engine() -> Engine:
+    return Engine()
 
 
 def test_a_preview_shows_some_records_of_the_first_request_to_read_and_its_size(

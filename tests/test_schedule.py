@@ -45,8 +45,8 @@ def texts(plan: Schedule, after: datetime, count: int) -> list[str]:
 
 
 @pytest.fixture
-def engine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Engine:
-    return Engine(capsys, monkeypatch)
+def engine() -> Engine:
+    return Engine()
 
 
 # Due times

@@ -13,8 +13,8 @@ from tests.project import Project
 
 
 @pytest.fixture
-def engine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Engine:
-    return Engine(capsys, monkeypatch)
+def engine() -> Engine:
+    return Engine()
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("rum", "run"), ("Validate", "validate"), ("scheduel", "schedule")])

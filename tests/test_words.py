@@ -15,8 +15,8 @@ GLOSSARY = (Path(__file__).parent.parent / "docs" / "glossary.md").read_text(enc
 
 
 @pytest.fixture
-def engine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Engine:
-    return Engine(capsys, monkeypatch)
+def engine() -> Engine:
+    return Engine()
 
 
 @pytest.mark.parametrize(
