@@ -19,12 +19,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 300
-"""For the tests of one mutant; one that hangs them is caught."""
+SECONDS = 1200
+"""For all tests of one mutant: what took longer has proved nothing, and counts as not noticed."""
+HANGS = 120
+"""Seconds after which one test counts as hanging: that is noticed."""
 ENOUGH = 0.9
 LEDGER = "contract changes rejects crash ledger_retries since why parking"
 STAGES = "stages contract delivery isolation since narrow fields transform spread pace"
@@ -178,7 +182,18 @@ def fate(mutant: Mutant, tree: Path) -> str:
     source = file.read_text("utf-8")
     if (mutant.file, *mutant.lines(source)[1:]) in equivalents():
         return "equal"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:cacheprovider",
+        f"--timeout={HANGS}",
+    ]
     file.write_text(mutant.of(source), "utf-8")
     try:
         process = subprocess.Popen(
@@ -188,7 +203,7 @@ def fate(mutant: Mutant, tree: Path) -> str:
         try:
             return "lived" if process.wait(SECONDS) == 0 else "caught"
         except subprocess.TimeoutExpired:
-            return "caught"
+            return "lived"
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -197,24 +212,38 @@ def fate(mutant: Mutant, tree: Path) -> str:
         file.write_text(source, "utf-8")
 
 
+def _copy(tree: Path) -> Path:
+    away = shutil.ignore_patterns(".git", ".venv", "var", "dist", "*cache*")
+    return Path(shutil.copytree(ROOT, tree, ignore=away))
+
+
+def _in_one_of(trees: SimpleQueue[Path], mutant: Mutant) -> str:
+    tree = trees.get()
+    try:
+        return fate(mutant, tree)
+    finally:
+        trees.put(tree)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=9)
+    parser.add_argument("--jobs", type=int, default=2, help="so many at once, each in a copy of its own")
     parser.add_argument("--only", default="", help="only those of files whose path holds this")
     chosen = parser.parse_args()
     fates: dict[str, list[Mutant]] = {"caught": [], "lived": [], "equal": []}
-    with tempfile.TemporaryDirectory(prefix="syncledger-mutants-") as folder:
-        tree = Path(folder) / "tree"
-        shutil.copytree(
-            ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "var", "dist", "*cache*", "__pycache__")
-        )
-        for mutant in sample(chosen.count, chosen.seed):
-            if chosen.only in mutant.file:
-                number, before, after = mutant.lines((ROOT / mutant.file).read_text("utf-8"))
-                became = fate(mutant, tree)
-                fates[became].append(mutant)
-                print(f"{became:7}{mutant.file}:{number}: {before} -> {after}", flush=True)
+    # An end by a signal ends the tests of the moment and removes the copies too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+    wanted = [mutant for mutant in sample(chosen.count, chosen.seed) if chosen.only in mutant.file]
+    with tempfile.TemporaryDirectory(prefix="syncledger-mutants-") as folder, ThreadPoolExecutor(chosen.jobs) as pool:
+        trees: SimpleQueue[Path] = SimpleQueue()
+        for number in range(chosen.jobs):
+            trees.put(_copy(Path(folder) / f"tree{number}"))
+        for mutant, became in zip(wanted, pool.map(lambda one: _in_one_of(trees, one), wanted), strict=True):
+            line, before, after = mutant.lines((ROOT / mutant.file).read_text("utf-8"))
+            fates[became].append(mutant)
+            print(f"{became:7}{mutant.file}:{line}: {before} -> {after}", flush=True)
     for mutant in fates["lived"]:
         source = (ROOT / mutant.file).read_text("utf-8")
         changed = mutant.of(source).splitlines(keepends=True)
