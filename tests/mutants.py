@@ -176,12 +176,12 @@ def equivalents() -> set[tuple[str, str, str]]:
     return {(file, before, after) for file, before, after, _reason in parts}
 
 
-def fate(mutant: Mutant, tree: Path) -> str:
-    """`caught`, `lived` or `equal`. The tree is left as it was."""
+def fate(mutant: Mutant, tree: Path) -> tuple[str, str]:
+    """`caught`, `lived` or `equal`, and the test that noticed. The tree is left as it was."""
     file = tree / mutant.file
     source = file.read_text("utf-8")
     if (mutant.file, *mutant.lines(source)[1:]) in equivalents():
-        return "equal"
+        return "equal", ""
     command = [
         sys.executable,
         "-m",
@@ -195,20 +195,26 @@ def fate(mutant: Mutant, tree: Path) -> str:
         f"--timeout={HANGS}",
     ]
     file.write_text(mutant.of(source), "utf-8")
+    said = (tree / "said.txt").open("w+")
     try:
         process = subprocess.Popen(
             [*command, *tests_of(mutant.file)], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
         try:
-            return "lived" if process.wait(SECONDS) == 0 else "caught"
+            if process.wait(SECONDS) == 0:
+                return "lived", ""
+            said.seek(0)
+            found = re.search(r"(?m)^(?:FAILED|ERROR) (\S+)", text := said.read())
+            return "caught", found[1] if found else text.strip().rpartition("\n")[2][:100]
         except subprocess.TimeoutExpired:
-            return "lived"
+            return "lived", f"after {SECONDS} s"
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait(30)
     finally:
+        said.close()
         file.write_text(source, "utf-8")
 
 
@@ -217,7 +223,7 @@ def _copy(tree: Path) -> Path:
     return Path(shutil.copytree(ROOT, tree, ignore=away))
 
 
-def _in_one_of(trees: SimpleQueue[Path], mutant: Mutant) -> str:
+def _in_one_of(trees: SimpleQueue[Path], mutant: Mutant) -> tuple[str, str]:
     tree = trees.get()
     try:
         return fate(mutant, tree)
@@ -240,10 +246,10 @@ def main() -> int:
         trees: SimpleQueue[Path] = SimpleQueue()
         for number in range(chosen.jobs):
             trees.put(_copy(Path(folder) / f"tree{number}"))
-        for mutant, became in zip(wanted, pool.map(lambda one: _in_one_of(trees, one), wanted), strict=True):
+        for mutant, (became, by) in zip(wanted, pool.map(lambda one: _in_one_of(trees, one), wanted), strict=True):
             line, before, after = mutant.lines((ROOT / mutant.file).read_text("utf-8"))
             fates[became].append(mutant)
-            print(f"{became:7}{mutant.file}:{line}: {before} -> {after}", flush=True)
+            print(f"{became:7}{mutant.file}:{line}: {before} -> {after} {by and f'[{by}]'}", flush=True)
     for mutant in fates["lived"]:
         source = (ROOT / mutant.file).read_text("utf-8")
         changed = mutant.of(source).splitlines(keepends=True)
