@@ -249,7 +249,7 @@ def main() -> int:
         for mutant, (became, by) in zip(wanted, pool.map(lambda one: _in_one_of(trees, one), wanted), strict=True):
             line, before, after = mutant.lines((ROOT / mutant.file).read_text("utf-8"))
             fates[became].append(mutant)
-            print(f"{became:7}{mutant.file}:{line}: {before} -> {after} {by and f'[{by}]'}", flush=True)
+            print(f"{became:7}{mutant.file}:{line}: {before} -> {after} [{by}]", flush=True)
     for mutant in fates["lived"]:
         source = (ROOT / mutant.file).read_text("utf-8")
         changed = mutant.of(source).splitlines(keepends=True)
