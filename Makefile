@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test check bench soak mutants clean
 
 demo: .venv/installed
 	@$(BIN)/python -m engine demo --rows $(ROWS)
@@ -23,6 +23,9 @@ check: .venv/tested
 
 soak: .venv/tested
 	$(BIN)/python -m tests.soak $(or $(ARGS),--minutes 10)
+
+mutants: .venv/tested
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 bench: .venv/tested
 	$(BIN)/python bench/compare.py $(ARGS)

@@ -136,6 +136,7 @@ class FaultAPI(ThreadingHTTPServer):
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self.pause = threading.Event()
+        self.closed = 0
         self._scripts: dict[str, Script] = {}
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Handler)
@@ -171,6 +172,11 @@ class FaultAPI(ThreadingHTTPServer):
         self.pause.set()
         self.shutdown()
         self.server_close()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, and count it."""
+        super().shutdown_request(request)
+        self.closed += 1
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that leave are part of the tests."""

@@ -107,8 +107,7 @@ def test_a_wait_between_attempts_is_cut_short_by_a_signal(project: Project, api:
     project.entity()
     api.script("/users", answer(503, b"later", Retry_After="50"))
     process = start(project)
-    until(lambda: api.of("/users"))
-    time.sleep(0.3)
+    until(lambda: api.of("/users") and project.log_rows())  # the attempt is over, and the wait begins
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     report = end_of(process)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from engine.context import RunContext
 from engine.db.connection import Connection
 from engine.db.sql import Statement
-from engine.errors import LedgerError, SourceError
+from engine.errors import LeaseHeld, LedgerError, SourceError
 from engine.identity import InvalidID, canonical
 from engine.ledger.acts import Acts
 from engine.ledger.due import Due
@@ -488,6 +488,66 @@ def test_a_second_record_of_an_id_refused_in_this_run_stays_though_the_first_is_
     ledger.reject("Users", [Rejection("7", "the ID comes twice")])
     settle(ledger, Outcome(batch("7"), accepted=("7",)))
     assert ask(db, "SELECT EntityId, Reason FROM TB_R_SYNC_REJECT") == [("7", "the ID comes twice")]
+
+
+def test_a_refused_record_rests_until_its_time_and_no_longer(db: Connection, ledger: Ledger) -> None:
+    settle(ledger, Outcome(batch("7"), rejected=(Rejection("7", "no", 422),)))
+    resting = ledger.lookup("Users", changed=False)
+    assert set(resting(["7", "8"]).refused) == {"7"}
+    ((last, following),) = ask(db, "SELECT LastSeen, NextTry FROM TB_R_SYNC_REJECT")
+    assert datetime.fromisoformat(str(following)) - datetime.fromisoformat(str(last)) == timedelta(hours=1)
+    ask(db, "UPDATE TB_R_SYNC_REJECT SET NextTry = '2020-01-01 00:00:00'")
+    assert set(resting(["7", "8"]).refused) == set()
+
+
+# The lease
+
+
+def test_one_run_holds_the_lease_and_only_it_can_settle(db: Connection, ledger: Ledger) -> None:
+    lease = ledger.acquire(600)
+    settle(ledger, Outcome(batch("1"), accepted=("1",)))
+    assert lease.renew(db, ledger.names)
+    with pytest.raises(LeaseHeld):
+        make_ledger(db).acquire(600)
+    for change in ("Token = Token + 1", "RunId = 'another'", "Pipeline = 'other'"):
+        before = ask(db, "SELECT Token, RunId, Pipeline FROM TB_R_SYNC_LEASE")[0]
+        ask(db, f"UPDATE TB_R_SYNC_LEASE SET {change}")
+        with pytest.raises(LedgerError, match="lease of this run is lost"):
+            settle(ledger, Outcome(batch("2"), accepted=("2",)))
+        assert not lease.renew(db, ledger.names)
+        ask(db, "UPDATE TB_R_SYNC_LEASE SET Token = ?, RunId = ?, Pipeline = ?", *before)
+    assert known(ledger, "Users", ["1", "2"]) == {"1"}
+
+
+def test_an_expired_or_freed_lease_goes_to_the_next_run_under_a_newer_token(db: Connection) -> None:
+    first, second, third = make_ledger(db), make_ledger(db), make_ledger(db)
+    tokens = [first.acquire(0.0).token]
+    ((beaten, expires),) = ask(db, "SELECT HeartbeatOn, ExpiresOn FROM TB_R_SYNC_LEASE")
+    assert beaten == expires
+    time.sleep(0.01)
+    tokens.append(second.acquire(600).token)
+    ((beaten, expires),) = ask(db, "SELECT HeartbeatOn, ExpiresOn FROM TB_R_SYNC_LEASE")
+    assert datetime.fromisoformat(str(expires)) - datetime.fromisoformat(str(beaten)) == timedelta(minutes=10)
+    second.release()
+    tokens.append(third.acquire(600).token)
+    assert tokens == [1, 2, 3]
+
+
+# Open batches
+
+
+def test_open_batches_of_the_pipeline_come_oldest_first_with_their_age(db: Connection, ledger: Ledger) -> None:
+    old, new, done = batch("1"), batch("2"), batch("3")
+    for made in (new, old, done):
+        ledger.intend(made)
+    ledger.settle(Outcome(done, accepted=("3",), answered=True))
+    make_ledger(db, pipeline="other").intend(batch("4"))
+    ask(db, "UPDATE TB_R_SYNC_BATCH SET CreatedOn = '2020-01-01 00:00:00' WHERE BatchId = ?", old.id)
+    found = ledger.open_batches(entity="Users")
+    assert [left.id for left in found] == [old.id, new.id]
+    assert found[0].age > 5 * 365 * 86400
+    assert 0 <= found[1].age < 300
+    assert ledger.waiting("Users") == {"1", "2"}
 
 
 # Runs, due times, standings

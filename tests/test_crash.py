@@ -289,7 +289,9 @@ def test_a_run_that_was_stopped_past_the_expiry_of_its_lease_does_nothing_more(p
     while not api.of("/users"):
         assert first.poll() is None
     first.send_signal(signal.SIGSTOP)
-    time.sleep(1.5)
+    expired = "SELECT 1 FROM TB_R_SYNC_LEASE WHERE ExpiresOn < strftime('%Y-%m-%d %H:%M:%f', 'now')"
+    while not project.ledger(expired):
+        time.sleep(0.05)
     store = Store(keyed=True)
     store.keys.add(api.of("/users")[0].headers["idempotency-key"])
     store.stored.update([1, 2])

@@ -66,9 +66,9 @@ def test_a_cancelled_run_does_not_wait_for_its_rate(project: Project, api: Fault
     project.spec["api"].update(rate_limit="1/m", in_flight=2)
     project.write()
     process = project.popen("run", project.file)
-    while not api.of("/users"):
+    while not (api.of("/users") and project.tracked()):
         assert process.poll() is None
-    time.sleep(0.3)
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 130
     process.communicate()

@@ -192,7 +192,7 @@ class Bench:
     def run_once(self, spec: Path, _cancelled: threading.Event) -> str:
         self.ran.append(spec.stem)
         if spec.stem in self.hold:
-            self.hold[spec.stem].wait(10)
+            self.hold[spec.stem].wait(120)
         if spec.stem in self.fail:
             raise self.fail[spec.stem]
         return self.status
@@ -217,7 +217,7 @@ class Bench:
     def join(self) -> None:
         for entry in self.entries:
             if entry.running and entry.name not in self.hold:
-                entry.running.join(10)
+                entry.running.join(120)
 
     def release(self, name: str) -> None:
         self.hold.pop(name).set()
@@ -267,6 +267,7 @@ def test_times_that_pass_during_a_long_run_are_one_run(plan: Schedule) -> None:
     bench.tick(wait=False)
     for _ in range(10):
         bench.tick(60, wait=False)
+    until(lambda: bench.ran != [])
     assert bench.ran == ["a"], "two runs of one pipeline at a time"
     bench.release("a")
     assert bench.tick() == ["a", "a"]
@@ -278,7 +279,7 @@ def test_times_that_pass_during_a_long_run_are_one_run(plan: Schedule) -> None:
 def test_a_long_run_holds_up_no_other_pipeline() -> None:
     bench = Bench(every(60), every(60))
     bench.hold["a"] = threading.Event()
-    bench.tick(wait=False)
+    bench.tick()  # waits for the run of b; a is held
     bench.tick(60)
     assert bench.ran.count("a") == 1
     assert bench.ran.count("b") == 2

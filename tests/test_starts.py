@@ -17,8 +17,8 @@ from tests.faultapi import FaultAPI, Handler, Request, answer
 from tests.project import Project, check_sums
 
 RECORDS, BATCH = 10, 3
-LONG = 120.0
-"""Seconds in which all of the others must have ended."""
+LONG = 240.0
+"""Seconds in which all of the others must have ended, on the busiest machine."""
 
 
 class Holding:
@@ -30,7 +30,7 @@ class Holding:
 
     def behave(self, handler: Handler, request: Request) -> None:
         self.stored.update(record["Id"] for record in request.records)
-        self.let_go.wait(LONG)
+        self.let_go.wait(2 * LONG)
         answer()(handler, request)
 
 
@@ -49,7 +49,7 @@ def _but_one_ended(processes: list[subprocess.Popen[str]], count: int = 1) -> li
 
 
 def _document(process: subprocess.Popen[str]) -> dict[str, Any]:
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=LONG)
     assert output, f"exit {process.returncode}: {errors[-2000:]}"
     document: dict[str, Any] = json.loads(output)
     return document
@@ -96,17 +96,17 @@ def partner(project: Project, api: FaultAPI) -> Holding:
     """The API of the project, which holds on to its first call."""
     project.users(RECORDS)
     project.entity(batch_size=BATCH)
-    project.spec["api"]["timeout"] = f"{LONG:g}s"
+    project.spec["api"]["timeout"] = f"{2 * LONG:g}s"
     made = Holding()
     api.script("/users", made.behave)
     return made
 
 
-def test_of_fifty_that_start_together_on_a_ledger_that_is_not_there_yet_one_runs(
+def test_of_twenty_that_start_together_on_a_ledger_that_is_not_there_yet_one_runs(
     project: Project, api: FaultAPI, partner: Holding
 ) -> None:
     project.write()
-    processes = _started_together(project, 50)
+    processes = _started_together(project, 20)
     _one_ran_and_the_others_name_it(project, api, partner, processes)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -47,8 +48,24 @@ def _open(text: str, root: Path) -> Connection:
     raw.create_function("dateadd_", 3, _dateadd, deterministic=True)
     raw.create_function("datediff_", 3, _datediff, deterministic=True)
     raw.create_collation(_DEFAULT_COLLATION, _compare)
+    raw.create_function("object_id", -1, lambda name, *_: _object_id(raw, name))
+    raw.create_function("schema_name", -1, lambda *_: "dbo")
+    raw.create_function("db_name", 0, lambda: "tsql")
+    raw.executescript(_CATALOGUE)
     dialect = dialects(root)["mssql"]
     return Connection(raw, dialect, Templates(root, dialect), (sqlite3.Error,), description=file)
+
+
+_CATALOGUE = """
+CREATE TEMP VIEW sys_objects AS SELECT object_id(name) AS object_id, name, 'U' AS type, 1 AS schema_id
+FROM main.sqlite_master WHERE type IN ('table', 'view');
+CREATE TEMP VIEW sys_columns AS SELECT o.object_id, c.cid AS column_id, c.name FROM sys_objects o, pragma_table_info(o.name) c;
+CREATE TEMP VIEW sys_indexes AS SELECT o.object_id, i.seq + 2 AS index_id, i.name, 0 AS has_filter, 0 AS is_disabled
+FROM sys_objects o, pragma_index_list(o.name) i;
+CREATE TEMP VIEW sys_index_columns AS SELECT i.object_id, i.index_id, c.cid AS column_id, c.seqno + 1 AS key_ordinal, 0 AS is_included_column
+FROM sys_indexes i, pragma_index_info(i.name) c;
+"""
+"""What the templates ask SQL Server's catalogue, of the tables in the main file."""
 
 
 class _Raw(sqlite3.Connection):
@@ -110,6 +127,13 @@ def _index_in_its_schema(node: exp.Expression) -> exp.Expression:
         name = exp.Dot.build([exp.to_identifier(table.db), exp.to_identifier(node.name)])
         node.set("this", name)
         table.set("db", None)
+    return node
+
+
+def _catalogue(node: exp.Expression) -> exp.Expression:
+    """sys.objects and its like: the views above."""
+    if isinstance(node, exp.Table) and node.db.casefold() == "sys":
+        return exp.to_table(f"sys_{node.name}", alias=node.alias or node.name)
     return node
 
 
@@ -180,6 +204,7 @@ def _collations(node: exp.Expression) -> exp.Expression:
 _REWRITES: list[Callable[[exp.Expression], exp.Expression]] = [
     _schema_as_attached,
     _index_in_its_schema,
+    _catalogue,
     _openjson,
     _moments,
     _types,
@@ -203,6 +228,17 @@ def _datediff(unit: str, first: str | None, second: str | None) -> int | None:
     assert unit.upper() == "SECOND", unit
     begin, end = (datetime.fromisoformat(moment).replace(microsecond=0) for moment in (first, second))
     return int((end - begin).total_seconds())
+
+
+def _object_id(raw: sqlite3.Connection, name: str) -> int | None:
+    schema, _, table = name.replace("[", "").replace("]", "").rpartition(".")
+    schema = "main" if schema in ("", "dbo") else schema
+    known = [row[1] for row in sqlite3.Connection.cursor(raw).execute("PRAGMA database_list")]
+    if schema not in known:
+        return None
+    look = f"SELECT 1 FROM {schema}.sqlite_master WHERE lower(name) = lower(?) AND type IN ('table', 'view')"
+    found = sqlite3.Connection.cursor(raw).execute(look, (table,)).fetchone()
+    return zlib.crc32(f"{schema}.{table}".casefold().encode()) if found else None
 
 
 def _compare(one: str, other: str) -> int:
