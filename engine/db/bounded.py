@@ -77,6 +77,8 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         bound = methods.of_value(obj)
         if bound:
             value, name = bound
+            # What the compiler adds inside loops and blocks is for functions of templates.
+            kwargs = {key: given for key, given in kwargs.items() if key not in ("_loop_vars", "_block_vars")}
             return methods.method(value, name)(budget(), value, *args, **kwargs)
         return super().call(context, obj, *args, **kwargs)
 
