@@ -50,6 +50,8 @@ def check(
     names = [entity.name for entity in entities]
     emptied = emptied or tools.ledger.emptied(names)
     new = emptied or not tools.ledger.knows(names)
+    if new and tools.ledger.forgotten(names):
+        new = False
     if new:
         _first_run(entities, spec, tools, allowed, limit, emptied=emptied)
     elif any(entity.guard for entity in entities) or allowed.plan is not None:

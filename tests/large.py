@@ -118,8 +118,15 @@ def statements(db: Connection) -> Iterator[tuple[str, Statement]]:
         "expected": "settled",
         "run": "run",
         "tables": [],
+        "prefix": "raw:%",
+        "state": None,
+        "after": None,
+        "since": "2026-01-01 00:00:00",
+        "until": "2026-01-02 00:00:00",
     }
-    partial = re.compile(r"create_|(ids|pairs|refusals|match|clash|age|expires|places|payload)\.")
+    partial = re.compile(
+        r"create_|right_|(ids|pairs|refusals|match|clash|age|expires|places|payload|said|old|text|indexes)\."
+    )
     for file in STATEMENTS:
         if partial.match(file):
             continue

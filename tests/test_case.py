@@ -144,9 +144,9 @@ def test_forget_touches_no_id_of_another_case(make: Callable[[str], str]) -> Non
     acts = Acts(db, spec, "sync", "run")
     acts.baseline("Users", ["abc"])
     assert acts.forget("Users", ["ABC"]) == []
-    assert acts.standings()["Users"].tracked == 1
+    assert acts.standings(["Users"])["Users"].tracked == 1
     assert acts.forget("Users", ["abc"]) == ["abc"]
-    assert "Users" not in acts.standings()
+    assert "Users" not in acts.standings(["Users"])
     db.close()
 
 

@@ -571,7 +571,9 @@ def test_runs_come_newest_first_with_their_summaries(db: Connection) -> None:
     assert [run.id for run in ledger.runs(2)] == made[:1:-1]
     assert [run.id for run in ledger.runs(5, "delivered")] == [made[2], made[0]]
     (running,) = other.runs(5)
-    assert (running.id, running.status, running.ended, running.summary) == (other.run, "running", None, None)
+    assert (running.id, running.status, running.ended, running.summary) == (other.run, "killed", None, None), (
+        "it holds no lease"
+    )
 
 
 def test_the_last_success_is_when_the_last_delivered_run_began_in_utc(db: Connection) -> None:

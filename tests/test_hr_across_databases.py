@@ -147,7 +147,7 @@ def test_the_job_from_postgresql_and_mariadb_delivers_all_contracts_once(
     strings = {
         "DEFAULT_CONNECTION": database("postgresql"),
         "ESS_CONNECTION": database("mysql"),
-        "LOG_CONNECTION": f"sqlite:///{tmp_path}/var/log.db" if log == "sqlite" else database(log),
+        "LOG_CONNECTION": f"sqlite:///{tmp_path}/log.db" if log == "sqlite" else database(log),
     }
     fill("postgresql", strings["DEFAULT_CONNECTION"], {"default"})
     fill("mysql", strings["ESS_CONNECTION"], {"ess"})

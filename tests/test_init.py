@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -113,8 +114,8 @@ def test_a_terminal_is_asked_for_connection_and_table(
     text = database("sqlite")
     fill(text, "CREATE TABLE T (Id INTEGER PRIMARY KEY)")
     answers = iter([text, "T"])
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr("engine.cli.init.sys", SimpleNamespace(stdin=terminal, stdout=terminal))
     monkeypatch.setattr("click.prompt", lambda *_args, **_keys: next(answers))
     engine("init", tmp_path / "new")
     assert (tmp_path / "new" / "pipelines" / "t.yaml").is_file()

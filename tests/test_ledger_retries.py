@@ -547,3 +547,24 @@ def test_a_connection_that_is_closed_under_the_ledger_is_replaced(text: str, led
     ledger.settle(Outcome(made, ("1",), answered=True, attempts=1, status=200))
     assert tracked(text) == [1]
     assert execute(text, "SELECT COUNT(*) FROM SchedulerLog") == [(1,)]
+
+
+@pytest.mark.parametrize("ledger", ["postgresql", "mysql"])
+def test_a_session_that_is_lost_inside_a_transaction_is_not_replaced_there(
+    database: Callable[[str], str], ledger: str
+) -> None:
+    """A question in the middle of a settlement must not go on in a new session: what was written before it would be lost."""
+    text = database(ledger)
+    made = Ledger(open_ledger("log", text, ROOT, create=True), SPEC, "sync", str(uuid.uuid4()))
+    made.prepare()
+
+    def settle() -> None:
+        with made.db.transaction():
+            made.db.run("ledger/track.sql.j2", **made.names, entity="Users", ids='["1"]', folds=False)
+            kill_sessions(text)
+            made.knows(["Users"])
+
+    with pytest.raises(LedgerError):
+        settle()
+    assert not made.knows(["Users"]), "outside of a transaction a new session is begun"
+    made.db.close()

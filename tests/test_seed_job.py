@@ -24,7 +24,7 @@ def test_already_synchronised_records_are_excluded(project: Project, api: FaultA
 def test_10000_records_make_batches_of_3000_3000_3000_1000(project: Project, api: FaultAPI) -> None:
     project.users(10_000)
     project.entity()
-    report = project.run()
+    report = project.run("--first-run")
     assert [len(request.records) for request in api.of("/users")] == [3000, 3000, 3000, 1000]
     sent = [record["Id"] for request in api.of("/users") for record in request.records]
     assert sent == list(range(1, 10_001))

@@ -73,7 +73,7 @@ def test_another_value_in_the_sql_is_another_source(project: Project, api: Fault
 def test_another_tracking_table_has_everything_read(project: Project, api: FaultAPI) -> None:
     setup(project)
     project.spec["ledger"] = {"tracking_table": "TB_R_ANOTHER"}
-    assert users(project.run())["accepted"] == 20
+    assert users(project.run("--first-run"))["accepted"] == 20
 
 
 def test_pipelines_that_share_a_ledger_have_watermarks_of_their_own(project: Project, api: FaultAPI) -> None:
@@ -88,7 +88,7 @@ def test_pipelines_that_share_a_ledger_have_watermarks_of_their_own(project: Pro
     table(project, (100, "2026-06-01 00:00:00"))
     api.script("/users", answer(422), answer())
     assert run_other()["rejected"] == 1
-    assert users(project.run(code=1))["waiting"] == 1
+    assert users(project.run())["waiting"] == 1
     assert project.cli("retry", other, "Users").returncode == 0
     assert users(project.run())["accepted"] == 1
     assert project.cli("forget", project.file, "Users", "5").returncode == 0
@@ -156,7 +156,7 @@ def test_a_dead_worker_does_not_hide_a_record_that_rests(project: Project, api: 
     output, errors = process.communicate(timeout=120)
     assert "given out again" in errors
     found = users(json.loads(output))
-    assert (found["waiting"], process.returncode, watermark(project)) == (1, 1, None), errors
+    assert (found["waiting"], process.returncode, watermark(project)) == (1, 0, None), errors
 
 
 def test_rows_without_an_id_and_repeated_ones_hold_the_watermark(project: Project, api: FaultAPI) -> None:
@@ -166,8 +166,9 @@ def test_rows_without_an_id_and_repeated_ones_hold_the_watermark(project: Projec
     project.run()
     late = [(None, "2026-06-01"), (30, "2026-06-02"), (30, "2026-06-03"), (3, "2026-06-03")]
     project.fill("Users", "Id INTEGER, ModifiedOn TEXT", late)
-    for accepted, rejected in ((1, 2), (0, 1)):
-        found = users(project.run(code=1))
+    # 3 stands twice: the row of May was sent, the one of June never was.
+    for accepted, rejected, code in ((1, 3, 1), (0, 3, 0)):
+        found = users(project.run(code=code))
         assert (found["accepted"], found["rejected"]) == (accepted, rejected)
         assert watermark(project) == "2026-05-20 08:00:00"
 

@@ -121,7 +121,7 @@ def test_a_record_that_is_refused_when_an_open_batch_is_settled_rests_as_any_oth
     project: Project, api: FaultAPI
 ) -> None:
     _lost_and_found(project, api, "1h")
-    report = project.run(code=1)
+    report = project.run()
     assert (report["entities"][0]["settled"], report["entities"][0]["waiting"]) == (1, 1)
     assert len(api.requests) == 2
 

@@ -139,8 +139,8 @@ def test_a_log_line_is_one_line_and_a_traceback_is_set_in() -> None:
         logger.handlers[:], logger.propagate = before[0], before[1]
         logger.setLevel(before[2])
     first, second, *trace = stream.getvalue().split("\n")
-    assert first.startswith("T: rejected \\x1b[2J")
-    assert second == "T: a bug"
+    assert " INFO T: rejected \\x1b[2J" in first
+    assert second.endswith(" ERROR T: a bug")
     assert all(line.startswith("  ") for line in trace[:-1])
     assert steering(stream.getvalue()) == []
     assert forged(stream.getvalue()) == []

@@ -53,7 +53,9 @@ def _open(text: str, root: Path) -> Connection:
     raw.create_function("db_name", 0, lambda: "tsql")
     raw.executescript(_CATALOGUE)
     dialect = dialects(root)["mssql"]
-    return Connection(raw, dialect, Templates(root, dialect), (sqlite3.Error,), description=file)
+    opened = Connection(raw, dialect, Templates(root, dialect), (sqlite3.Error,), description=file)
+    opened.again = lambda: _open(text, root)
+    return opened
 
 
 _CATALOGUE = """

@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem, ShellComplete, add_completion_class, get_completion_class
 
 from engine.cli.main import COMPLETE
+from engine.cli.say import say_exact
 
 PROGRAM = "syncledger"
 EPILOG = """\b
@@ -71,5 +72,5 @@ def completion(shell: str) -> int:
     root = click.get_current_context().find_root().command
     found = get_completion_class(shell)
     assert found is not None, "each choice has one"  # noqa: S101
-    click.echo(found.source_template % found(root, {}, PROGRAM, COMPLETE).source_vars())
+    say_exact(found.source_template % found(root, {}, PROGRAM, COMPLETE).source_vars())
     return 0

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-import click
 import orjson
 
-from engine.cli.say import say
+from engine.cli.say import say, say_exact
 from engine.db.sql import Statement
 from engine.observe.masks import masked
-from engine.observe.printable import printable
+from engine.observe.printable import printable_json
 from engine.observe.words import count
 from engine.plan import EntityPlan, Request
 
@@ -36,13 +34,10 @@ def show_request(request: Request, records: int, *, full: bool) -> None:
     say()
     say(f"body: {count(len(request.body), 'byte')}, {count(request.records, 'record')}")
     if full:
-        body = request.body.decode()
-        # A pipe gets the exact bytes; a terminal must not be steered by them.
-        click.echo(printable(body) if sys.stdout.isatty() else body)
+        say_exact(request.body.decode())
         return
     _, document = _first(request.body, records)
-    for line in orjson.dumps(document, option=orjson.OPT_INDENT_2).decode().splitlines():
-        click.echo(printable(line))
+    say_exact(printable_json(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()))
     if request.records > records:
         say(f"... and {count(request.records - records, 'more record')}")
 

@@ -15,7 +15,7 @@ import click
 
 from engine import compose
 from engine.cli import common
-from engine.cli.say import json_text, say
+from engine.cli.say import json_text, say, say_exact
 from engine.ledger.rejects import Reject
 from engine.observe.masks import masked
 from engine.observe.printable import printable
@@ -82,13 +82,13 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
 
 def _print_json(pipeline: str, found: Iterator[Reject]) -> None:
     """One document, written while it is read: a ledger may hold more refused records than fit into memory."""
-    click.echo(f'{{\n  "pipeline": {json_text(pipeline)},\n  "rejects": ['.encode(), nl=False)
+    say_exact(f'{{\n  "pipeline": {json_text(pipeline)},\n  "rejects": [', end="")
     before = "\n"
     while some := list(islice(found, _AT_ONCE)):
         items = [textwrap.indent(json_text(reject.as_json()), "    ") for reject in some]
-        click.echo((before + ",\n".join(items)).encode(), nl=False)
+        say_exact(before + ",\n".join(items), end="")
         before = ",\n"
-    click.echo(b"\n  ]\n}" if before != "\n" else b"]\n}")
+    say_exact("\n  ]\n}" if before != "\n" else "]\n}")
 
 
 def _print_csv(found: Iterable[Reject]) -> None:

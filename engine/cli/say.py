@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,6 +45,12 @@ def collected() -> Iterator[list[Any]]:
         yield documents
     finally:
         _COLLECTED.reset(token)
+
+
+def say_exact(text: str, *, end: str = "\n") -> None:
+    """A text of several lines: a pipe or a file gets it as it is, a terminal what it can show. The caller answers for secrets."""
+    shown = text if not sys.stdout.isatty() else "\n".join(map(printable, text.split("\n")))
+    click.echo(shown.encode() + end.encode(), nl=False)
 
 
 def say_json(document: Any) -> None:

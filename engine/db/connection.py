@@ -86,6 +86,11 @@ class Connection:
                 self._end("rollback")
             raise
 
+    @property
+    def in_transaction(self) -> bool:
+        """True inside `transaction`."""
+        return self._in_transaction
+
     def close(self) -> None:
         """Give the connection back; a connection that is already broken counts as closed."""
         with suppress(DatabaseError):
@@ -94,7 +99,8 @@ class Connection:
             self.driver.end()
 
     def reconnect(self) -> None:
-        """Begin a new session in place of this one, which is closed. Raises `ConnectionFailed`."""
+        """Begin a new session in place of this one, which is closed; never inside `transaction`. Raises `ConnectionFailed`."""
+        assert not self._in_transaction, "what it holds would be lost in silence"  # noqa: S101
         assert self.again is not None, "every connection that was opened by its alias has it"  # noqa: S101
         self.close()
         fresh = self.again()

@@ -46,6 +46,10 @@ class Durable(History):
 
         Once all tries of a write were in vain, the next one has only one, on a new connection, until one succeeds.
         """
+        if self.db.in_transaction:
+            # A new session would lose what stands in the open transaction: the whole of it is written again.
+            with self.guard(what):
+                return write(False)
         away, self._away = self._away, True
         with self.guard(what):
             try:

@@ -75,6 +75,15 @@ class History(Store):
 
         return self.read(look)
 
+    def forgotten(self, entities: Sequence[str]) -> bool:
+        """True when a person has un-tracked records of one of the entities: that it knows none is then no accident."""
+        with self.guard("cannot be read"):
+            return self._there(self.tables.log) and any(
+                row[0].startswith("Forget:")
+                for entity in entities
+                for row in self.statement("acts_on", entity=entity).rows
+            )
+
     def emptied(self, entities: Sequence[str]) -> bool:
         """True when earlier runs have delivered records of the entities and the tracking table does not know one of them."""
         if self.knows(entities):

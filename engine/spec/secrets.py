@@ -44,7 +44,7 @@ def collect(found: Interpolated) -> list[str]:
     for place, url in _urls(data):
         values += _user_info(url)
         for span in found.places.get(place, ()):
-            values += _of_variable(url, span)
+            values += _of_variable(url, span, place[-1] != "endpoint")
     return values
 
 
@@ -68,14 +68,16 @@ def _urls(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
                 yield place, value
 
 
-def _of_variable(url: str, span: tuple[int, int]) -> Iterator[str]:
+def _of_variable(url: str, span: tuple[int, int], whole: bool) -> Iterator[str]:
     """What a variable gave of a URL and is not to be shown: of user information, path, query and fragment.
+
+    A `whole` URL begins with a host, also where its scheme was left out.
 
     Scheme, host, port and a user with a password may be shown; of a variable that gives the host too, words of the path.
     """
     start, end = span
-    head = re.match(r"[a-z][a-z0-9+.-]*://", url, re.IGNORECASE)
-    host = head.end() if head else 0
+    scheme = re.match(r"[a-z][a-z0-9+.-]*://", url, re.IGNORECASE)
+    head, host = scheme or whole, scheme.end() if scheme else 0
     if head and start >= host and _is_user_information(url[host:start], url[end:]):
         yield url[start:end].partition(":")[2] or url[start:end]
         return

@@ -9,7 +9,7 @@ from sqlparse import lexer
 from sqlparse import tokens as kinds
 
 _NAME = re.compile(r"[^\W\d][\w$#@]*")
-_QUOTED = re.compile(r'"([^"]+)"|\[([^\]]+)\]|`([^`]+)`')
+_QUOTED = re.compile(r'"([^"]+)"|\[([^\[\]]+)\]|`([^`]+)`')
 _NOT_COLUMNS = frozenset(
     [
         "NULL",
