@@ -85,11 +85,11 @@ def test_a_contract_that_refuses_in_every_run_is_told_once_until_its_reason_chan
         ("rejected", "contract", None)
     ]
     execute(project, "default", "UPDATE Users SET Age = 'older'")
-    project.run(code=1)
+    project.run()
     reasons = [v["reason"] for v in why(project, "1")["verdicts"]]
     assert len(reasons) == 2
     assert "'older'" in reasons[1]
-    assert "refused by its contract, before it was sent" in said(project, "1")
+    assert "rejected by its contract, before it was sent" in said(project, "1")
 
 
 def test_a_record_that_an_answer_left_out_is_told_as_unknown(project: Project, api: FaultAPI) -> None:
