@@ -21,7 +21,7 @@ MAY_SCAN = {
     "tracked_count": "`status` counts an entity, by an index",
     "tracked_last": "`status`: asked only of small entities",
     "entities_known": "`status` counts every entity",
-    "activities": "`status` and `why`: which acts there are, by an index",
+    "activities": "`prune`: which activities there are, by an index",
     "oldest_open": "`prune`: once",
     "twins": "once a run: the rejected records of an entity",
     "reject_counts": "`status` counts everything",

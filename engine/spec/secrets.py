@@ -44,7 +44,7 @@ def collect(found: Interpolated) -> list[str]:
     for place, url in _urls(data):
         values += _user_info(url)
         for span in found.places.get(place, ()):
-            values += _of_variable(url, span, place[-1] != "endpoint")
+            values += _of_variable(url, span, place[-1] not in ("endpoint", "check"))
     return values
 
 
@@ -55,6 +55,7 @@ def _urls(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
     places: list[Place] = [
         ("api", "base_url"),
         ("api", "proxy"),
+        ("api", "check"),
         ("api", "auth", "oauth2", "token_url"),
         ("defaults", "endpoint"),
         *[("entities", number, "endpoint") for number in numbers],
