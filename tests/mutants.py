@@ -50,7 +50,7 @@ COVERED = {
     "engine/preflight.py": "first_run cli",
     "engine/sandbox": "template_bounds expressions",
     "engine/schedule.py": "schedule starts regressions",
-    "engine/spec": "schema reader interpolation expressions patterns validate hints secrets transform columns",
+    "engine/spec": "schema reader interpolation expressions patterns validate misspelt_columns hints secrets masking transform columns",
     "engine/stages": STAGES,
     "engine/why.py": "why history since_promises",
     "engine": "identity cli delivery parking conflict isolation trouble_shown crash cancel spread",

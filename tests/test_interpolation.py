@@ -224,7 +224,7 @@ def test_the_env_file_may_come_from_windows(made: Project) -> None:
 def test_an_env_file_that_is_not_utf_8_is_a_problem_and_no_crash(made: Project) -> None:
     (made.folder / ".env").write_bytes(b"A=caf\xe9\n")
     loaded = look(made)
-    assert any(".env" in str(problem) for problem in loaded.problems)
+    assert any(".env:1:1: not UTF-8" in str(problem) for problem in loaded.problems), loaded.problems
 
 
 def test_the_env_file_beside_the_spec_is_not_the_projects(made: Project) -> None:

@@ -200,6 +200,7 @@ URLS: list[tuple[dict[str, str], str, str]] = [
     ({"base_url": "https://api.example.com/${V}/v1"}, "S3cret", "https://api.example.com/***/v1/users"),
     ({"base_url": "https://hr:${V}@api.example.com"}, "p/a?s#s", "https://hr:***@api.example.com/users"),
     ({"base_url": "https://${V}@api.example.com"}, "t0kenuser", "https://***@api.example.com/users"),
+    ({"base_url": "https://${V}:S3cret@api.example.com"}, "payroll", "https://payroll:***@api.example.com/users"),
     ({"base_url": "${V}"}, "https://api.example.com/hr-sync/v2", "https://api.example.com/hr-sync/v2/users"),
     ({"base_url": "${V}/v2"}, "https://api.example.com/hr", "https://api.example.com/hr/v2/users"),
     ({"base_url": "https://${V}:8443/api"}, "api.example.com", "https://api.example.com:8443/api/users"),
