@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import math
 import threading
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
-import urllib3
 
 from engine.endpoint import codings, deadline, reasons
 from engine.endpoint.auth import Renewable, TokenRefused
@@ -101,13 +99,7 @@ class ClientCredentials(Renewable):
                     stream=True,
                 ) as response:
                     body = codings.read(response, _MAX_ANSWER)
-            except (
-                requests.RequestException,
-                urllib3.exceptions.HTTPError,
-                http.client.HTTPException,
-                OSError,
-                ValueError,
-            ) as failure:
+            except reasons.NO_ANSWER as failure:
                 raise self._refused(self._unanswered(failure)) from failure
         return self._object(response, body)
 

@@ -5,6 +5,17 @@ from __future__ import annotations
 import http.client
 import re
 
+import requests
+import urllib3
+
+NO_ANSWER = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+)
+"""What is raised where no whole answer came: by requests, by what it stands on, and by our own reading of the answer."""
 _LONGEST = 2000
 _OBJECT_NAME = re.compile(r"^<?[\w.]+(\([^)]*\)| object at 0x[0-9a-f]+>)?: (?=Failed|\[)")
 """What urllib3 puts before the cause: `<urllib3.connection.HTTPConnection object at 0x7f>: [Errno 111] ...`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import http.client
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -111,13 +110,7 @@ class Caller:
                         raise requests.Timeout
                     self._check_end(response)
                     return Answer(status, response.headers, content, time.monotonic() - started)
-            except (
-                requests.RequestException,
-                urllib3.exceptions.HTTPError,
-                http.client.HTTPException,
-                OSError,
-                ValueError,
-            ) as failure:
+            except reasons.NO_ANSWER as failure:
                 # Whatever may still come over it is no answer to the next request.
                 self._session().close()
                 return self._no_answer(failure, watched, time.monotonic() - started, status)
