@@ -213,14 +213,14 @@ def test_calls_counts_what_arrived_also_where_nothing_was_stored(scripted: Recei
 
 def test_a_request_whose_body_is_cut_is_no_request(scripted: Receiver, api: FaultAPI) -> None:
     """A client that dies while it sends has sent nothing: neither the receiver nor the API of the tests may count it."""
-    head = b"POST /half HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    head = b"POST /cut-request HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
     for port in (scripted.port, api.server_port):
         with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
             client.sendall(head + b'[{"Id": 1}')
             client.shutdown(socket.SHUT_WR)
             assert client.recv(1000) == b"", "closed without an answer"
-    assert scripted.tally("/half")["calls"] == 0
-    assert api.of("/half") == []
+    assert scripted.tally("/cut-request")["calls"] == 0
+    assert api.of("/cut-request") == []
 
 
 def test_delay_waits_before_the_answer_and_the_records_count_at_once(scripted: Receiver) -> None:
