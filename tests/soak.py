@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import random
 import re
@@ -33,13 +34,14 @@ from engine.demo import faults, wire
 from tests import servers
 from tests.faultapi import FaultAPI, Handler, Request
 from tests.project import Project, check_sums
+from tests.trust import Trust
 
 TIMEOUT = 0.4
 """Seconds the spec gives a call while things go wrong."""
 LEASE = 1.0
 """Seconds of the short lease."""
 PARK = 2
-"""Seconds of a Retry-After that is longer than the spec's max_wait."""
+"""Seconds of a Retry-After that is longer than the spec's max_wait, and of the breaker."""
 HANGS = 90.0
 """Seconds after which a run counts as hanging."""
 STOPPER = """
@@ -90,12 +92,21 @@ class Plan:
     bad: int
     too_large: int | None
     long_lease: bool
+    asks: bool
+    """`in_doubt: hold`: a person looks into the API's books and says what became of each batch."""
+    keys: bool
+    """The API knows idempotency keys. Without them only a person can tell, so there the batches are held."""
+    token: float | None
+    """Seconds for which a token of OAuth 2 is good; None without any."""
+    workers: int
 
     @classmethod
     def of(cls, seed: int) -> Plan:
         """The plan of a seed."""
         dice = random.Random(f"plan {seed}")
         entities = dice.choice((1, 1, 2))
+        ways = random.Random(f"ways {seed}")
+        asks, keys = ways.random() < 0.35, ways.random() < 0.5
         return cls(
             seed=seed,
             entities=entities,
@@ -104,13 +115,17 @@ class Plan:
             page=dice.choice((4, 16, 50, 1000)),
             in_flight=dice.randint(1, 4),
             attempts=dice.randint(1, 3),
-            results=dice.random() < 0.6,
+            results=dice.random() < 0.6 and not asks,  # who asks the API's books gets one word for a whole batch
             resend=dice.choice(("once", "once", "changed")),
             wrap=dice.choice((None, "items")),
             trouble=dice.uniform(0.05, 0.45),
             bad=dice.choice((0, 1, 3)),
             too_large=dice.choice((None, None, None, 4)),
             long_lease=dice.random() < 0.5,
+            asks=asks,
+            keys=keys or not asks,
+            token=ways.choice((None, None, 0.3, 1.0)),
+            workers=ways.choice((0, 0, 2)),
         )
 
 
@@ -126,6 +141,8 @@ class Call:
     key: str
     ids: list[int]
     met: str
+    body: str
+    """The SHA-256 of its body."""
     stored: list[int] = field(default_factory=list)
 
 
@@ -163,8 +180,8 @@ class Partner:
         self.last: dict[tuple[str, int], str] = {}
         self.calls: list[Call] = []
         self.replayed_unknown = 0
-        self.parked_until = 0.0
         self._keys: dict[str, Known] = {}
+        self._tokens: dict[str, float] = {}
         self._lock = threading.Lock()
 
     @property
@@ -177,9 +194,11 @@ class Partner:
         """One call."""
         records = request.records
         with self._lock:
-            key, known = request.headers["idempotency-key"], self._keys.get(request.headers["idempotency-key"])
-            met = self._meets(known)
-            call = Call(time.monotonic() - self.began, request.path, key, [r["Id"] for r in records], met)
+            key = request.headers["idempotency-key"] if self.plan.keys else str(uuid.uuid4())
+            known = self._keys.get(key)
+            met = self._meets(known) if self._lets_in(request) else "401 token"
+            body = hashlib.sha256(request.body).hexdigest()
+            call = Call(time.monotonic() - self.began, request.path, key, [r["Id"] for r in records], met, body)
             self.calls.append(call)
             if known is not None and known.answer is not None and known.unknown:
                 self.replayed_unknown += 1
@@ -187,12 +206,41 @@ class Partner:
                 self._keys[key] = Known()
         if met == "late":
             handler.server.pause.wait(TIMEOUT + self.dice.uniform(0.1, 0.6))
-        if met in _BEFORE or met == "409":
+        if met in (*_BEFORE, "409", "401 token"):
             self._turn_away(handler, met)
             return
         with self._lock:
             status, body = self._process(call, records)
         self._answer(handler, met, status, body)
+
+    def give_token(self, handler: Handler, _: Request) -> None:
+        """A token endpoint that is in trouble now and then."""
+        with self._lock:
+            token, met = str(uuid.uuid4()), "usual"
+            if not self.well and self.dice.random() < self.plan.trouble / 2:
+                met = self.dice.choice(("500", "reset", "slow", "no token"))
+            seconds = 3600.0 if self.well else self.plan.token or 0.0
+            self._tokens[token] = time.monotonic() + seconds
+        if met == "reset":
+            faults.reset(handler)
+        elif met == "500":
+            faults.send(handler, 500, b"{}")
+        elif met == "no token":
+            faults.send(handler, 200, b'{"access_token": null}')
+        else:
+            handler.server.pause.wait(TIMEOUT + 0.2 if met == "slow" else 0.0)
+            faults.send(handler, 200, json.dumps({"access_token": token, "expires_in": seconds}).encode())
+
+    def _lets_in(self, request: Request) -> bool:
+        if self.plan.token is None:
+            return True
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return self._tokens.get(token, 0.0) > time.monotonic()
+
+    def has(self, path: str, body: str) -> bool:
+        """What a person finds in the API's books: whether it stored the records of a body."""
+        with self._lock:
+            return any(call.stored for call in self.calls if call.path == path and call.body == body)
 
     def _meets(self, known: Known | None) -> str:
         if known is not None and known.answer is None:
@@ -275,7 +323,6 @@ class Partner:
         headers = {}
         if met == "429 long":
             headers = {"Retry-After": str(PARK)}
-            self.parked_until = time.monotonic() + PARK
         elif status in (429, 409, 503):
             moment = formatdate(time.time() + 1, usegmt=True)
             wait = self.dice.choice(("0", "0", "0", "1", moment, "soon", None))
@@ -340,6 +387,14 @@ class Database:
         finally:
             connection.close()
 
+    def has_run(self) -> bool:
+        """True when a run has made the tables."""
+        try:
+            self.rows("SELECT COUNT(*) FROM TB_R_SYNC_BATCH")
+        except self.errors:
+            return False
+        return True
+
     def lock(self, seconds: float) -> None:
         """Hold everybody else up for a while, where there are tables to lock already."""
         begin, end = {
@@ -399,8 +454,8 @@ class Soak:
         self.began = time.monotonic()
         self.dice = random.Random(f"driver {plan.seed}")
         self.partner = Partner(plan, self.began)
-        self.api = FaultAPI()
-        self.project = Project(folder, self.api.url)
+        self.project = Project(folder)
+        self.api = Trust(self.project).server() if plan.token is not None else FaultAPI()
         self.database = Database(ledger, string or "sqlite:///log.db", folder)
         self.entities = [f"Users{number}" for number in range(1, plan.entities + 1)]
         self.problems: list[str] = []
@@ -424,6 +479,8 @@ class Soak:
                 kind = self.dice.choice(list(self._kinds()))
                 self.tell(f"round {number}: {kind}")
                 self._round(kind)
+                if self.plan.asks and self.dice.random() < 0.5:
+                    self._say_what_became_of_them()
             self._heal()
             self._compare()
         finally:
@@ -448,6 +505,13 @@ class Soak:
     def _prepare(self) -> None:
         plan, spec = self.plan, self.project.spec
         spec["connections"]["log"] = self.database.string
+        spec["api"] |= {"base_url": self.api.url, "in_doubt": "hold" if plan.asks else "resend"}
+        if not plan.keys:
+            spec["api"]["idempotency_header"] = None
+        if plan.token is not None:
+            oauth2 = {"token_url": f"{self.api.url}/token", "client_id": "soak", "client_secret": "of-the-soak"}
+            spec["api"] |= {"verify": "ca.pem", "auth": {"oauth2": oauth2}}
+            self.api.script("/token", self.partner.give_token)
         for name in self.entities:
             self.project.fill(
                 name,
@@ -467,7 +531,7 @@ class Soak:
             )
             for number in self.dice.sample(range(1, plan.records + 1), plan.bad):
                 self.partner.bad.add((f"/{name.lower()}", number * 10))
-        spec["api"] |= {"in_flight": plan.in_flight, "timeout": f"{TIMEOUT}s"}
+        spec["api"] |= {"in_flight": plan.in_flight, "timeout": f"{TIMEOUT}s", "breaker": {"for": f"{PARK}s"}}
         spec["api"]["retry"] = {"attempts": plan.attempts, "wait": "10ms", "max_wait": "1s"}
         spec["lease"] = {"expires": f"{LEASE}s"}
 
@@ -523,7 +587,9 @@ class Soak:
                 f"{self.dice.choice(('send', 'answer began', 'answered', 'settle', 'tracked'))}:{self.dice.randint(1, 8)}",
             )
         )
-        self._finish(self._start(f"failpoint {step}", env={"SYNCLEDGER_FAILPOINT": step}))
+        # Each worker that takes over dies there too.
+        harmed = bool(self.plan.workers)
+        self._finish(self._start(f"failpoint {step}", env={"SYNCLEDGER_FAILPOINT": step}, harmed=harmed))
 
     def _terminated(self) -> None:
         run = self._start("terminated")
@@ -609,6 +675,8 @@ class Soak:
         harmed: bool = False,
         stop_at: str | None = None,
     ) -> Started:
+        if self.plan.workers and stop_at is None and "--limit" not in more:
+            more = (*more, "--workers", str(self.plan.workers))
         arguments = ["run", self.project.file, "--format", "json", "--quiet", *more]
         if stop_at is None:
             process = self.project.popen(*arguments, env=env)
@@ -673,7 +741,9 @@ class Soak:
         if code in (0, 1, 130):
             sql = f"SELECT COUNT(*) FROM SchedulerLog WHERE LogID = '{document['run_id']}' AND Activity LIKE 'Sync Batch:%'"
             ((rows,),) = self.database.rows(sql)
-            if rows != sum(entity["calls"] for entity in document["entities"]):
+            calls = sum(entity["calls"] for entity in document["entities"])
+            # What a worker that died has called is in the log; nobody is left to tell it to the run.
+            if rows < calls or (rows > calls and not self.plan.workers):
                 self.problem(f"CALLS of {run.label} {document['run_id']}: {rows} rows in the log: {words_of(document)}")
 
     # The end
@@ -682,7 +752,7 @@ class Soak:
         """All is well again: the next run delivers what is left. One more where the API could only replay an odd answer."""
         while self.partner.busy:
             time.sleep(0.05)
-        time.sleep(max(0.0, self.partner.parked_until - time.monotonic() + 0.2))
+        time.sleep(PARK + 0.2)  # whether the API asked for it or the breaker opened
         self.partner.well, self.partner.replayed_unknown, self._cutting = True, 0, False
         self.project.spec["lease"] = {"expires": "60s"}
         self.project.spec["api"] |= {"timeout": "20s"}
@@ -692,6 +762,9 @@ class Soak:
         if document and document["status"] == "refused":
             self.problem(f"the healing run was refused, though nobody runs: {document['holder']}")
             return
+        for _ in range(3):
+            if self.plan.asks and self._say_what_became_of_them():
+                document = self._finish(self._start("healing after what a person said"))
         if document and document["status"] != "delivered" and self.partner.replayed_unknown:
             self.tell(f"{self.partner.replayed_unknown} replayed answers left records unknown")
             document = self._finish(self._start("healing again"))
@@ -700,6 +773,24 @@ class Soak:
         document = self._finish(self._start("idle"))
         if document and any(entity["calls"] for entity in document["entities"]):
             self.problem(f"NOT IDLE: a run with nothing to do made calls: {words_of(document)}")
+
+    def _say_what_became_of_them(self) -> int:
+        """A person looks into the API's books and settles every batch that is held; gives how many."""
+        while self.partner.busy:
+            time.sleep(0.05)
+        if not self.database.has_run():
+            return 0
+        held = self.database.rows(
+            "SELECT BatchId, EntityType, PayloadSha256 FROM TB_R_SYNC_BATCH WHERE State IN ('held', 'in_doubt')"
+        )
+        for batch, entity, body in held:
+            there = self.partner.has(f"/{entity.lower()}", body)
+            how = "accepted" if there else self.dice.choice(("drop", "drop", "resend"))
+            said = self.project.cli("resolve", self.project.file, batch, how)
+            self.tell(f"a person says {how} of {batch} of {entity}: exit {said.returncode}")
+            if said.returncode:
+                self.problem(f"RESOLVE {how} of {batch} ends with {said.returncode}: {said.stdout}{said.stderr}")
+        return len(held)
 
     def _compare(self) -> None:
         """The books: source, API and ledger."""
@@ -712,7 +803,7 @@ class Soak:
                 self.problem(f"OPEN: batch {batch} is {state}: {reason}")
             elif payload:
                 self.problem(f"PAYLOAD: batch {batch} is {state} and still has its bytes")
-        strange = {call.key for call in self.partner.calls} - {row[3] for row in journal}
+        strange = {call.key for call in self.partner.calls if self.plan.keys} - {row[3] for row in journal}
         if strange:
             self.problem(f"UNEXPLAINED: the API saw keys that the journal does not have: {sorted(strange)}")
 

@@ -6,7 +6,6 @@ import getpass
 import json
 import socket
 import sqlite3
-import ssl
 import threading
 import time
 import uuid
@@ -17,34 +16,12 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-import trustme
 
 from tests.faultapi import Behaviour, FaultAPI, Request, answer, cut, drip, reset, slow, slow_headers, when
-from tests.project import Project, check_sums
+from tests.project import Project
+from tests.trust import Trust, check_sums
 
 pytestmark = pytest.mark.inside
-
-
-class Trust:
-    """An authority, servers it vouches for, and its files in a project."""
-
-    def __init__(self, project: Project) -> None:
-        self.authority = trustme.CA()
-        self.project = project
-        self.servers: list[FaultAPI] = []
-        self.authority.cert_pem.write_to_path(str(project.folder / "ca.pem"))
-
-    def server(self, *, ask: bool = False, newest: bool = True) -> FaultAPI:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.authority.issue_cert("127.0.0.1").configure_cert(context)
-        if ask:
-            context.verify_mode = ssl.CERT_REQUIRED
-            self.authority.configure_trust(context)
-        if not newest:
-            # Under TLS 1.2 a missing client certificate ends the handshake, before a request can leave.
-            context.maximum_version = ssl.TLSVersion.TLSv1_2
-        self.servers.append(FaultAPI(context))
-        return self.servers[-1]
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from engine.model import OAuth2
 from tests.faultapi import FaultAPI, answer
 from tests.project import Project
 from tests.rawapi import END, RawAPI, whole
-from tests.test_delivery import Trust
 from tests.test_session import SLACK, calling
+from tests.trust import Trust
 
 SECRET = "cl13nt-s3cret-value"
 

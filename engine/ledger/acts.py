@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import LedgerError
-from engine.ledger import journal, parks, tracking, verdicts, watermarks
+from engine.ledger import journal, parks, rejects, tracking, verdicts, watermarks
 from engine.ledger import lease as leases
 from engine.ledger.history import History
 from engine.ledger.journal import OpenBatch
@@ -82,8 +82,11 @@ class Acts(History):
         Gives the records that were refused, and whether the endpoint was parked.
         """
         with self.guard("cannot be written"), self.db.transaction():
-            refused = {found.id for found in self.rejects(entity)}
-            known = sorted(refused) if ids is None else [id_ for id_ in ids if id_ in refused]
+            if ids is None:
+                known = sorted(found.id for found in self.each_reject(entity))
+            else:
+                refused = rejects.standing(self, entity, ids)
+                known = [id_ for id_ in ids if id_ in refused]
             wanted = None if ids is None else tracking.as_json(ids)
             self.statement("retry", entity=entity, ids=wanted)
             watermarks.drop(self, entity)

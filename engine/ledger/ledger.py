@@ -170,7 +170,7 @@ class Ledger(Parts):
     def refuse(self, batch: Batch, rejection: Rejection) -> None:
         """A record of a batch that was settled as failed was refused for what it is."""
         hashes = _hashes(batch)
-        before = self.read(lambda: rejects.standing(self, batch.entity, [rejection]))
+        before = self.read(lambda: rejects.standing(self, batch.entity, [rejection.id]))
 
         def write(_again: bool) -> None:
             with self.db.transaction():
@@ -234,7 +234,7 @@ class Ledger(Parts):
         codec = self.codec()
         if codec:
             rejections = [replace(one, id=storable(one.id, codec)) for one in rejections]
-        before = self.read(lambda: rejects.standing(self, entity, rejections))
+        before = self.read(lambda: rejects.standing(self, entity, [rejection.id for rejection in rejections]))
 
         def write(_again: bool) -> None:
             self._renew_late()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +60,9 @@ class Before:
     first_seen: Any = None
 
 
-def standing(store: Store, entity: str, rejections: Sequence[Rejection]) -> dict[str, Before]:
-    """What the table holds of the records that are to be rejected."""
-    ids = tracking.as_json(rejection.id for rejection in rejections)
-    rows = store.statement("reject_attempts", entity=entity, ids=ids).rows
+def standing(store: Store, entity: str, ids: Iterable[str]) -> dict[str, Before]:
+    """What the table holds of these records, by ID; nothing of one that is not refused."""
+    rows = store.statement("reject_attempts", entity=entity, ids=tracking.as_json(ids)).rows
     return {row[0]: Before(int(row[1]), row[2] is not None, row[3]) for row in rows}
 
 
@@ -85,7 +84,7 @@ def write(
         return
     verdicts.refused(store, entity, rejections, batch)
     ids = [rejection.id for rejection in rejections]
-    there = standing(store, entity, rejections)
+    there = standing(store, entity, ids)
     counted = dict(there if before is None else before)
     contents = tracking.contents(store.db, store.names, entity, "rejected", ids) if policy else {}
     made: dict[str, list[Any]] = {}
