@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from tests.faultapi import Behaviour, FaultAPI, Request, answer, cut, drip, reset, slow, slow_headers, when
-from tests.project import Project
-from tests.trust import Trust, check_sums
+from tests.project import Project, check_sums
+from tests.trust import Trust
 
 pytestmark = pytest.mark.inside
 
