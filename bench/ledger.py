@@ -22,7 +22,7 @@ import common
 sys.path.insert(0, str(common.HERE.parent))
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection
-from engine.ledger.ledger import Ledger
+from engine.sync.ledger.ledger import Ledger
 from tests import large, servers
 
 SIZES = {"tracking": 2_200_000, "log": 500_000, "rejects": 200_000, "contents": 400_000, "batches": 20_000}

@@ -26,13 +26,15 @@ from pathlib import Path
 import common
 import pyodbc
 
-from engine import compose
+from engine import app
 from engine.context import RunContext, utc_now
-from engine.ledger.ledger import Ledger
-from engine.model import Attempt, Batch, Outcome, Pipeline
-from engine.spec.load import Loaded, load
-from engine.stages import chunk, exclude, narrow, shape
-from engine.stages.flow import Flow
+from engine.sync.counts import Flow
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.model import Attempt, Batch, Outcome, Pipeline
+from engine.sync.read import exclude, exclusion
+from engine.sync.send import chunk
+from engine.sync.shape import shape
+from engine.sync.spec.load import Loaded, load
 
 BATCH = 3000
 
@@ -61,12 +63,12 @@ def read(spec: Path) -> tuple[float, list[Batch]]:
     pipeline = _pipeline(loaded)
     (entity,) = pipeline.entities
     flow = Flow(_never)
-    with compose.connections(pipeline) as opened:
-        ledger = compose.open_ledger(opened, run, loaded.secrets)
+    with app.connections(pipeline) as opened:
+        ledger = app.open_ledger(opened, run, loaded.secrets)
         ledger.acquire(60)
         began = time.perf_counter()
         lookup = ledger.lookup(entity.name, changed=False)
-        source = narrow.pages(opened.source(entity.connection), entity, run, lookup, None, flow)
+        source = exclusion.pages(opened.source(entity.connection), entity, run, lookup, None, flow)
         due = exclude.tracked(source.rows, entity.id, lookup, flow, page_size=entity.page_size)
         shaped = shape.records(due, entity, flow)
         made = list(chunk.batches(shaped, entity, flow))
@@ -87,8 +89,8 @@ def _pipeline(loaded: Loaded) -> Pipeline:
 def write(spec: Path, batches: list[Batch], run: RunContext, token: int) -> tuple[float, float]:
     """Begin and end (of a clock that processes share) of putting batches through the journal, the log and the tracking."""
     loaded = load(spec)
-    with compose.connections(_pipeline(loaded)) as opened:
-        ledger = compose.open_ledger(opened, run, loaded.secrets)
+    with app.connections(_pipeline(loaded)) as opened:
+        ledger = app.open_ledger(opened, run, loaded.secrets)
         ledger.share(token, 600)
         began = time.monotonic()
         for batch in batches:
@@ -99,8 +101,8 @@ def write(spec: Path, batches: list[Batch], run: RunContext, token: int) -> tupl
 def settle(pool: ProcessPoolExecutor, spec: Path, parts: list[list[Batch]]) -> float:
     """Seconds per record, where each part has a writer of its own, all of one run."""
     loaded, run = load(spec), RunContext.start()
-    with compose.connections(_pipeline(loaded)) as opened:
-        ledger = compose.open_ledger(opened, run, loaded.secrets)
+    with app.connections(_pipeline(loaded)) as opened:
+        ledger = app.open_ledger(opened, run, loaded.secrets)
         token = ledger.acquire(600).token
         facts = [(spec, part, run.id, run.started, token) for part in parts]
         times = list(pool.map(_write, facts))

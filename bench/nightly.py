@@ -25,14 +25,14 @@ import common
 sys.path.insert(0, str(common.HERE.parent))
 import ledger as large_ledger
 
-from engine.app import run_pipeline
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection, Rows
-from engine.db.sql import Statement
-from engine.ledger.ledger import Ledger
+from engine.db.templates import Statement
 from engine.observe.observer import Silent
-from engine.preflight import Allowed
-from engine.spec.load import load
+from engine.runtime.runner import run_pipeline
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.preflight import Allowed
+from engine.sync.spec.load import load
 from tests import large
 
 Recorded = list[tuple[str, list[Any]]]

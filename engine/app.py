@@ -1,209 +1,184 @@
-"""One run from the outside: the lease, the entities, the report."""
+"""Puts a pipeline's parts together: connections, ledgers, the tools of a run. With `engine.runtime.runner` the only place that builds."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 
-from engine import compose, preflight
 from engine.context import RunContext
-from engine.errors import (
-    ConnectionFailed,
-    LeaseHeld,
-    LedgerError,
-    NotConfirmed,
-    Problem,
-    SourceError,
-    SpecError,
-    SyncLedgerError,
-)
-from engine.ledger.ledger import Ledger
-from engine.model import Entity, Pipeline
-from engine.observe import logs
-from engine.observe.observer import Observer
-from engine.preflight import Allowed
-from engine.settlement import EntityReport, Tools
-from engine.spec.check import did_you_mean
-from engine.spec.load import Loaded
+from engine.db import connect, dsn
+from engine.db.connection import Connection
+from engine.errors import ConnectionFailed, LedgerError
+from engine.http.session import Caller
+from engine.observe.observer import Careful, Observer
 from engine.spec.secrets import Secrets
-from engine.spread import Crew
-from engine.sync import sync
+from engine.sync.ledger.due import Due
+from engine.sync.ledger.durable import Patience
+from engine.sync.ledger.history import History
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.ledger.operator import Acts
+from engine.sync.ledger.rejects import Policy
+from engine.sync.model import Entity, Pipeline
+from engine.sync.send.pace import Pace
+from engine.sync.settlement import Tools
+from engine.sync.spec.load import Loaded
 
 
 @dataclass(slots=True)
-class RunReport:
-    """The outcome of a run, as `--format json` prints it."""
+class Connections:
+    """Opens each alias when it is first asked for and closes them all."""
 
-    run_id: str
-    pipeline: str
-    status: str
-    error: str | None = None
-    holder: dict[str, Any] | None = None
-    seconds: float = 0.0
-    entities: list[EntityReport] = field(default_factory=list)
+    pipeline: Pipeline
+    _stack: ExitStack
+    _opened: dict[str, Connection] = field(default_factory=dict)
 
-    @property
-    def exit_code(self) -> int:
-        """The gravest of: 130 cancelled, 3 refused, 4 a database failed, 1 something was not delivered, 0."""
-        if self.status == "cancelled":
-            return 130
-        if self.status == "refused":
-            return 3
-        if any(entity.gravity == "database" for entity in self.entities) or self.status == "error":
-            return 4
-        return 0 if self.status == "delivered" else 1
+    def source(self, alias: str) -> Connection:
+        """The source connection of an alias. Raises `ConnectionFailed`."""
+        if alias not in self._opened:
+            pipeline = self.pipeline
+            opened = connect.open_source(alias, pipeline.connections[alias], pipeline.root, pipeline.timeouts)
+            self._stack.callback(opened.close)
+            self._opened[alias] = opened
+        return self._opened[alias]
 
-    def as_json(self) -> dict[str, Any]:
-        """The document that `run --format json` prints."""
-        entities = [
-            {
-                "name": entity.name,
-                "read": entity.counts.read,
-                **asdict(entity.counts),
-                "seconds": round(entity.seconds, 3),
-                "error": entity.error,
-            }
-            for entity in self.entities
-        ]
-        return {
-            "run_id": self.run_id, "pipeline": self.pipeline, "status": self.status, "error": self.error,
-            "holder": self.holder, "seconds": round(self.seconds, 3), "entities": entities,
-        }  # fmt: skip
+    def another_ledger(self) -> Connection:
+        """One more connection to the ledger; who asks for it closes it. Raises `ConnectionFailed`."""
+        pipeline = self.pipeline
+        alias = pipeline.ledger.connection
+        text = pipeline.connections[alias]
+        return connect.open_ledger(alias, text, pipeline.root, pipeline.timeouts, create=True)
 
-
-def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Entity, ...]:
-    """The entities to run, in the spec's order. Raises `SpecError` for a name that is not one."""
-    known = {entity.name for entity in pipeline.entities}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise SpecError(
-            [
-                Problem(pipeline.shown, *pipeline.entities_at, f"unknown entity {name!r}{did_you_mean(name, known)}")
-                for name in unknown
-            ]
-        )
-    return tuple(entity for entity in pipeline.entities if not names or entity.name in names)
-
-
-def run_pipeline(
-    loaded: Loaded,
-    observer: Observer,
-    *,
-    names: Sequence[str] = (),
-    limit: int | None = None,
-    cancelled: threading.Event | None = None,
-    crew: Crew | None = None,
-    strict: bool = False,
-    allowed: Allowed = Allowed(),  # noqa: B008 - frozen
-) -> RunReport:
-    """Run a pipeline once; with a `crew` its entities are cut into parts for other processes.
-
-    With `strict` records that were refused by earlier runs count against it too; `allowed` is what a person said beforehand.
-
-    Raises `SpecError` only; everything else is in the report, without secrets.
-    """
-    pipeline = loaded.pipeline
-    assert pipeline is not None, "load() gives a pipeline or raises"  # noqa: S101
-    entities = chosen(pipeline, names)
-    run = RunContext.start(cancelled)
-    logs.RUN.set(run.id)
-    report = RunReport(run.id, pipeline.name, "error")
-    began = time.monotonic()
-    mask = loaded.secrets.mask
-    emptied = compose.ledger_is_an_empty_file(pipeline)
-    try:
-        with compose.connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
-            run.last_success = ledger.last_success()
-            ledger.started()
-            with _bugs_recorded(ledger, report), compose.tools(loaded, opened, ledger, run, observer) as tools:
-                if _may_begin(entities, tools, allowed, limit, report, emptied=emptied):
-                    tools.observer.run_started(run.id)
-                    report.entities = sync(entities, tools, limit, crew)
-                    report.status = _status(report.entities, run, strict=strict)
-            report.seconds = time.monotonic() - began
-            for entity in report.entities:
-                entity.error = mask(entity.error) if entity.error else None
-            # A run that left something out on purpose is no reference for templates that ask for the last success.
-            partial = report.status == "delivered" and bool(names or limit)
-            ledger.ended("partial" if partial else report.status, report.as_json())
-    except LeaseHeld as held:
-        report.status, report.error, report.holder = "refused", mask(str(held)), held.holder.as_json()
-    except LedgerError as failure:
-        report.error = mask(str(failure))
-        report.status = "error"
-        for entity in report.entities:
-            entity.gravity = "database"
-    report.seconds = time.monotonic() - began
-    return report
-
-
-def _may_begin(
-    entities: tuple[Entity, ...],
-    tools: Tools,
-    allowed: Allowed,
-    limit: int | None,
-    report: RunReport,
-    *,
-    emptied: bool,
-) -> bool:
-    """True when what is due may be sent. What speaks against it, or cannot be read, is in the report."""
-    try:
-        preflight.check(entities, tools.ledger.spec, tools, allowed, limit, emptied=emptied)
-    except NotConfirmed as failure:
-        report.status, report.error = "incomplete", tools.mask(str(failure))
-        return False
-    except (SourceError, ConnectionFailed):
-        return True  # the entity itself says so when its turn comes
-    return True
-
-
-@contextmanager
-def _held_ledger(opened: compose.Connections, run: RunContext, secrets: Secrets) -> Iterator[Ledger]:
-    """The ledger with the pipeline's lease, kept by a heartbeat, given back at the end. Raises `LeaseHeld`."""
-    ledger = compose.open_ledger(opened, run, secrets)
-    ledger.acquire(opened.pipeline.lease_expires)
-    try:
-        ledger.prove_fence(opened.another_ledger)
-        with ledger.heartbeat(opened.another_ledger):
-            yield ledger
-    finally:
+    def ledger(self, *, create: bool) -> Connection:
+        """The ledger's connection. Raises `LedgerError`."""
+        pipeline = self.pipeline
+        alias = pipeline.ledger.connection
+        text = pipeline.connections[alias]
         try:
-            ledger.release()
-        finally:
-            ledger.db.close()
+            opened = connect.open_ledger(alias, text, pipeline.root, pipeline.timeouts, create=create)
+        except ConnectionFailed as failure:
+            raise LedgerError(f"the ledger cannot be opened: {failure}") from failure.__cause__
+        self._stack.callback(opened.close)
+        return opened
 
 
 @contextmanager
-def _bugs_recorded(ledger: Ledger, report: RunReport) -> Iterator[None]:
-    """After a bug the run's row says so, and what it had on the wire is in doubt, as after a crash. The bug goes on."""
-    try:
-        yield
-    except SyncLedgerError:
-        raise
-    except Exception as bug:
-        report.error = f"a bug: {type(bug).__name__}"
-        with suppress(SyncLedgerError):
-            ledger.abandon(f"may have been processed; the run ended by a bug ({type(bug).__name__})")
-            ledger.ended("error", report.as_json())
-        raise
+def connections(pipeline: Pipeline) -> Iterator[Connections]:
+    """The connections of a pipeline, closed at the end."""
+    with ExitStack() as stack:
+        yield Connections(pipeline, stack)
 
 
-def _status(entities: list[EntityReport], run: RunContext, *, strict: bool) -> str:
-    if run.cancelled.is_set():
-        return "cancelled"
-    if any(entity.gravity == "database" for entity in entities):
-        return "error"
-    undelivered = sum(
-        count.rejected
-        + count.failed
-        + count.in_doubt
-        + count.waiting
-        # What earlier runs have refused was said then.
-        - (0 if strict else count.rejected_before + count.resting)
-        for count in (entity.counts for entity in entities)
+def open_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Ledger:
+    """The ledger of one run, its tables made where they are absent."""
+    pipeline = opened.pipeline
+    ledger = Ledger(
+        opened.ledger(create=True),
+        pipeline.ledger,
+        pipeline.name,
+        run.id,
+        secrets.mask,
+        policies={
+            entity.name: Policy(entity.reject_delay, entity.reject_after, entity.resend == "changed")
+            for entity in pipeline.entities
+        },
+        patience=Patience(pipeline.ledger.wait),
     )
-    return "incomplete" if undelivered or any(entity.gravity for entity in entities) else "delivered"
+    ledger.prepare()
+    return ledger
+
+
+def open_acts(opened: Connections, secrets: Secrets) -> Acts:
+    """The ledger for what a person does, its tables made where they are absent."""
+    pipeline = opened.pipeline
+    acts = Acts(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    acts.prepare()
+    return acts
+
+
+def open_due(opened: Connections, secrets: Secrets) -> Due:
+    """The ledger's due times, their table made where it is absent."""
+    pipeline = opened.pipeline
+    due = Due(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    due.prepare()
+    return due
+
+
+def read_due(opened: Connections, secrets: Secrets) -> Due | None:
+    """The ledger's due times for reading, never written; None where it is a SQLite file that does not exist yet."""
+    pipeline = opened.pipeline
+    if not ledger_exists(pipeline):
+        return None
+    return Due(opened.ledger(create=False), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+
+
+def open_history(opened: Connections, secrets: Secrets) -> History | None:
+    """The ledger for reading, never written; None where it is a SQLite file that does not exist yet."""
+    pipeline = opened.pipeline
+    if not ledger_exists(pipeline):
+        return None
+    ledger = opened.ledger(create=False)
+    return History(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+
+
+def visible(pipeline: Pipeline, entity: Entity) -> str | None:
+    """The tracking table as the source of an entity names it; None where the source does not see it."""
+    ledger = pipeline.ledger
+    if ledger.visible_as:
+        return f"{ledger.visible_as}.{ledger.tracking_table.rpartition('.')[2]}"
+    connections = pipeline.connections
+    return ledger.tracking_table if connections[entity.connection] == connections[ledger.connection] else None
+
+
+def audit(opened: Connections, secrets: Secrets, verb: str) -> None:
+    """An audit row of somebody's look at the ledger, where there is one. Raises `LedgerError`."""
+    pipeline = opened.pipeline
+    if ledger_exists(pipeline):
+        ledger = opened.ledger(create=True)
+        acts = Acts(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+        if acts.in_use():
+            acts.act(verb, pipeline.name, {})
+
+
+def ledger_is_an_empty_file(pipeline: Pipeline) -> bool:
+    """True where the ledger is a SQLite file without content: none that a run has made."""
+    text = pipeline.connections[pipeline.ledger.connection]
+    if not text.startswith(dsn.SQLITE):
+        return False
+    file = connect.sqlite_file(text, pipeline.root)
+    return file.is_file() and not file.stat().st_size
+
+
+def ledger_exists(pipeline: Pipeline) -> bool:
+    """False where the ledger is a SQLite file that no run has made yet."""
+    text = pipeline.connections[pipeline.ledger.connection]
+    return not text.startswith(dsn.SQLITE) or connect.sqlite_file(text, pipeline.root).exists()
+
+
+@contextmanager
+def tools(
+    loaded: Loaded, opened: Connections, ledger: Ledger, run: RunContext, observer: Observer, share: int = 1
+) -> Iterator[Tools]:
+    """What a run works with, closed at the end. `share` is the number of processes that share the API's rate."""
+    pipeline = opened.pipeline
+    api = pipeline.api
+    assert ledger.lease is not None, "the run holds it"  # noqa: S101
+    caller = Caller(api, loaded.secrets.add)
+    try:
+        with ThreadPoolExecutor(api.in_flight, thread_name_prefix="post") as pool:
+            yield Tools(
+                run,
+                ledger,
+                caller,
+                api,
+                opened.source,
+                pool,
+                Careful(observer),
+                loaded.secrets.mask,
+                ledger.lease.valid,
+                Pace(api.pause * share, run.sleep),
+                lambda entity: visible(pipeline, entity),
+            )
+    finally:
+        caller.close()

@@ -19,7 +19,10 @@ from tests.faultapi import FaultAPI
 from tests.project import Inside, Project
 
 settings.register_profile(
-    "engine", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    "engine",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("engine")
 

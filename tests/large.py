@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.db.connection import Connection
-from engine.db.sql import Statement
-from engine.ledger.ledger import Ledger
-from engine.model import LedgerSpec
+from engine.db.templates import Statement
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.model import LedgerSpec
 from tests.test_tsql import STATEMENTS, variables
 
 SET = 1000

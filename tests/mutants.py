@@ -32,27 +32,34 @@ HANGS = 120
 """Seconds after which one test counts as hanging: that is noticed."""
 ENOUGH = 0.9
 LEDGER = "contract changes rejects history case crash ledger_retries lost_connections first_run since why parking plans"
+SPEC = "schema reader interpolation expressions patterns validate misspelt_columns hints secrets masking transform columns"
 STAGES = "stages contract delivery isolation since narrow fields transform twins sent_again changed_columns spread pace"
 # What covers a file: the longest beginning of its path counts. The quickest tests first: one that fails ends the mutant.
 COVERED = {
-    "engine/apicheck.py": "api_check schedule",
+    "engine/runtime/api_check.py": "api_check schedule",
     "engine/cli": "cli usage hints several validate schedule rejects why plan_shows terminal receive_script changes",
-    "engine/connectcheck.py": "validate connect cli narrow misspelt_columns places encoding",
+    "engine/runtime/connection_check.py": "validate connect cli narrow misspelt_columns places encoding",
     "engine/db": "tsql connect reader contract source_errors ledger_retries lost_connections",
     "engine/demo": "receive_script cli hostile_answers",
-    "engine/endpoint": "session verdicts token_endpoint hostile_answers delivery secrets conflict parking wrong_request",
-    "engine/ledger": LEDGER,
-    "engine/ledger/encoding.py": "encoding contract",
-    "engine/ledger/fence.py": "fence contract",
-    "engine/ledger/places.py": "places contract first_run",
+    "engine/http": "session verdicts token_endpoint hostile_answers delivery secrets conflict parking wrong_request",
+    "engine/sync/ledger": LEDGER,
+    "engine/store/encoding.py": "encoding contract",
+    "engine/sync/ledger/fence.py": "fence contract",
+    "engine/store/places.py": "places contract first_run",
     "engine/observe": "secrets masking terminal words cli trouble_shown delivery",
-    "engine/plan.py": "plan_shows cli parking narrow since changes",
-    "engine/preflight.py": "first_run cli",
+    "engine/sync/plan.py": "plan_shows cli parking narrow since changes",
+    "engine/sync/preflight.py": "first_run cli",
     "engine/sandbox": "template_bounds expressions",
-    "engine/schedule.py": "schedule starts regressions",
-    "engine/spec": "schema reader interpolation expressions patterns validate misspelt_columns hints secrets masking transform columns",
-    "engine/stages": STAGES,
-    "engine/why.py": "why history since_promises",
+    "engine/runtime/schedule.py": "schedule starts regressions",
+    "engine/spec": SPEC,
+    "engine/sync/read": STAGES,
+    "engine/sync/send": f"delivery verdicts parking {STAGES}",
+    "engine/sync/shape": STAGES,
+    "engine/sync/spec": SPEC,
+    "engine/store": LEDGER,
+    "engine/runs/lease.py": f"contract {LEDGER}",
+    "engine/runs": "schedule starts regressions",
+    "engine/sync/why.py": "why history since_promises",
     "engine": "identity cli delivery parking conflict isolation trouble_shown crash cancel spread",
     "templates/sql/catalogue": "places connect contract",
     "templates/sql/ledger": f"tsql {LEDGER}",
@@ -74,7 +81,7 @@ _SQL = [
 
 PYTEST = [
     sys.executable,
-    *["-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"],
+    *["-m", "pytest", "-q", "-x", "--randomly-dont-reorganize", "-p", "no:cacheprovider"],
     f"--timeout={HANGS}",
 ]
 

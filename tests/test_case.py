@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from engine.db.connect import open_ledger
-from engine.ledger.acts import Acts
-from engine.ledger.ledger import Ledger
-from engine.model import LedgerSpec
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.ledger.operator import Acts
+from engine.sync.model import LedgerSpec
 from tests.conftest import fill
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums

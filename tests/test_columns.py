@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.identity import canonical_guids, canonical_key
-from engine.model import Field, FieldType
-from engine.stages import columns
+from engine.spec.field_types import FieldType
+from engine.sync.model import Field
+from engine.sync.shape import columns
 
 GUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 GUIDS = [

@@ -22,12 +22,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.db import adonet, odbc, strings
+from engine.db import dsn
 from engine.db.connect import guess_dialect, open_ledger, open_source
 from engine.db.dialect import dialects
-from engine.db.sql import Statement
+from engine.db.drivers import mssql, odbc
+from engine.db.templates import Statement
+from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed, DatabaseError
-from engine.model import Timeouts
 from tests.conftest import absent, fill
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums
@@ -50,7 +51,7 @@ ADONET = "data source=db.example;initial catalog=MDM;user id=sa;password=sesam;"
     ],
 )
 def test_a_string_is_known_by_its_form(text: str, kind: str) -> None:
-    assert strings.kind(text) == kind
+    assert dsn.kind(text) == kind
 
 
 @pytest.mark.parametrize(
@@ -67,10 +68,10 @@ def test_a_string_is_known_by_its_form(text: str, kind: str) -> None:
 )
 def test_a_string_of_no_known_form_is_an_error_that_does_not_show_it(text: str) -> None:
     with pytest.raises(ConnectionFailed, match="connection string") as caught:
-        strings.kind(text)
+        dsn.kind(text)
     assert "sesam" not in str(caught.value)
     if text:
-        assert strings.secrets(text) == [text]
+        assert dsn.secrets(text) == [text]
 
 
 @pytest.mark.parametrize(
@@ -110,30 +111,30 @@ def test_a_string_of_no_known_form_is_an_error_that_does_not_show_it(text: str) 
     ],
 )
 def test_an_ado_net_key_becomes_the_odbc_key(given_: str, wanted: list[tuple[str, str]]) -> None:
-    assert strings.adonet_to_odbc(given_) == (wanted, None)
+    assert dsn.adonet_to_odbc(given_) == (wanted, None)
 
 
 @pytest.mark.parametrize("key", ["Connect Timeout", "Connection Timeout", "timeout"])
 def test_the_connect_timeout_is_no_part_of_the_string(key: str) -> None:
-    assert strings.adonet_to_odbc(f"server=s;{key}=7") == ([("Server", "s")], 7)
+    assert dsn.adonet_to_odbc(f"server=s;{key}=7") == ([("Server", "s")], 7)
 
 
 def test_an_unknown_ado_net_key_is_an_error_that_names_it_and_no_value() -> None:
     with pytest.raises(ConnectionFailed, match="'Passwort'") as caught:
-        strings.adonet_to_odbc(ADONET + "Passwort=sesam")
+        dsn.adonet_to_odbc(ADONET + "Passwort=sesam")
     assert "sesam" not in str(caught.value)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30))
 def test_any_password_survives_the_way_from_ado_net_to_odbc(password: str) -> None:
     quoted = '"' + password.replace('"', '""') + '"'
-    pairs, _ = strings.adonet_to_odbc(f"data source=s;password={quoted};user id=sa")
+    pairs, _ = dsn.adonet_to_odbc(f"data source=s;password={quoted};user id=sa")
     assert pairs == [("Server", "s"), ("PWD", password), ("UID", "sa")]
-    joined = strings.join(pairs)
-    assert strings.split(joined).get("uid") == "sa"
-    assert strings.split(joined).get("pwd") == (password if joined.count("{") else password.strip())
+    joined = dsn.join(pairs)
+    assert dsn.split(joined).get("uid") == "sa"
+    assert dsn.split(joined).get("pwd") == (password if joined.count("{") else password.strip())
     if password:
-        assert password in strings.secrets(f"data source=s;password={quoted}")
+        assert password in dsn.secrets(f"data source=s;password={quoted}")
 
 
 @pytest.mark.parametrize(
@@ -444,7 +445,7 @@ def test_freetds_is_refused_where_the_certificate_is_to_be_verified(security: st
 
 @pytest.mark.parametrize("security", ["Encrypt=false", "Encrypt=Optional", "TrustServerCertificate=True"])
 def test_nobody_verifies_where_the_string_says_so(security: str) -> None:
-    assert not adonet.wants_verification(strings.adonet_to_odbc(ADONET + security)[0])
+    assert not mssql.wants_verification(dsn.adonet_to_odbc(ADONET + security)[0])
 
 
 @pytest.mark.parametrize("key", ["TrustServerCertificate=no", "Encrypt=strict"])
@@ -470,13 +471,13 @@ def test_microsofts_drivers_go_before_freetds(
     taken: list[str] = []
 
     def by_odbc(_module: Any, text: str, *_: Any) -> None:
-        taken.append(strings.split(text).get("driver") or "")
+        taken.append(dsn.split(text).get("driver") or "")
 
     monkeypatch.setattr(pyodbc, "drivers", lambda: installed)
     monkeypatch.setitem(sys.modules, "mssql_python", ModuleType("mssql_python") if python else None)
-    monkeypatch.setattr(adonet.odbc, "connected", by_odbc)
-    monkeypatch.setattr(adonet, "_by_mssql_python", lambda *_: taken.append("mssql-python"))
-    adonet.opened(ADONET + "TrustServerCertificate=true", ROOT, Timeouts())
+    monkeypatch.setattr(mssql.odbc, "connected", by_odbc)
+    monkeypatch.setattr(mssql, "_by_mssql_python", lambda *_: taken.append("mssql-python"))
+    mssql.opened(ADONET + "TrustServerCertificate=true", ROOT, Timeouts())
     assert taken == [wanted]
 
 

@@ -21,18 +21,18 @@ from hypothesis import strategies as st
 
 from engine.context import RunContext
 from engine.db.connection import Connection
-from engine.db.sql import Statement
+from engine.db.templates import Statement
 from engine.errors import LeaseHeld, LedgerError, SourceError
 from engine.identity import InvalidID, canonical
-from engine.ledger.acts import Acts
-from engine.ledger.due import Due
-from engine.ledger.known import Known
-from engine.ledger.ledger import Ledger
-from engine.model import Attempt, Batch, Entity, LedgerSpec, Outcome, Rejection
-from engine.payload import joined
-from engine.spec.load import load
-from engine.stages import exclude, source
-from engine.stages.flow import Flow
+from engine.sync.counts import Flow
+from engine.sync.ledger.due import Due
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.ledger.lookup import Known
+from engine.sync.ledger.operator import Acts
+from engine.sync.model import Attempt, Batch, Entity, LedgerSpec, Outcome, Rejection
+from engine.sync.payload import joined
+from engine.sync.read import exclude, source
+from engine.sync.spec.load import load
 from tests import tsql
 from tests.project import ROOT, Project
 from tests.tsql import open_ledger, open_source

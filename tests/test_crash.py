@@ -332,7 +332,7 @@ def test_a_run_with_a_bad_failpoint_leaves_with_2(project: Project, api: FaultAP
 BUG = """
 import sys
 if 'run' in sys.orig_argv:
-    from engine.endpoint import verdict
+    from engine.sync.send import verdict
     read = verdict.read
     def broken(results, ids, *more):
         if '3' in ids:

@@ -13,8 +13,8 @@ import yaml
 from click.testing import CliRunner
 
 from engine.cli.main import COMMANDS, cli
-from engine.ledger.tables import Tables
-from engine.model import LedgerSpec
+from engine.sync.ledger.tables import Tables
+from engine.sync.model import LedgerSpec
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

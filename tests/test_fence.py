@@ -10,11 +10,11 @@ from contextlib import closing
 import pytest
 
 from engine.db.connect import open_ledger
-from engine.db.sql import Statement
+from engine.db.templates import Statement
 from engine.errors import LeaseHeld
-from engine.ledger import fence
-from engine.ledger.ledger import Ledger
-from engine.model import Batch, LedgerSpec, Rejection
+from engine.sync.ledger import fence
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.model import Batch, LedgerSpec, Rejection
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project
 from tests.test_tsql import ledger_statement

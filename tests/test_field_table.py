@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.stages.fields import CONVERTERS, Broken
+from engine.sync.shape.fields import CONVERTERS, Broken
 
 TEXT = (Path(__file__).parent.parent / "docs" / "fields.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(\w+)` \| `(.*)` \| (?:`(.*)`|rejected) \|$", TEXT, re.MULTILINE)

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.model import Entity, Field, Rejection
-from engine.stages import shape
-from engine.stages.block import ORIGIN
-from engine.stages.chunk import encode
-from engine.stages.fields import CONVERTERS
-from engine.stages.flow import Flow
+from engine.sync.counts import Flow
+from engine.sync.model import Entity, Field, Rejection
+from engine.sync.read.block import ORIGIN
+from engine.sync.send.chunk import encode
+from engine.sync.shape import shape
+from engine.sync.shape.fields import CONVERTERS
 from tests.project import ROOT
 
 GUID = "4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11"
@@ -390,7 +390,7 @@ GREEDY = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from tests.test_fields import shaped
-from engine.stages.chunk import encode
+from engine.sync.send.chunk import encode
 values, refused = shaped({value!r}, {kind!r})
 try:
     sizes = [len(encode({{"V": value}})) for value in values]

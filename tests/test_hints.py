@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.connectcheck import check_connections
 from engine.errors import Problem
-from engine.spec.load import examine
+from engine.runtime.connection_check import check_connections
+from engine.sync.spec.load import examine
 from tests.project import Project
 
 HEAD = 'version: 1\nname: sync\nconnections: { default: "sqlite:///source.db", log: "sqlite:///log.db" }\n'

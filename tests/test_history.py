@@ -14,12 +14,12 @@ import pytest
 from engine import context
 from engine.cli import rejects as rejects_cli
 from engine.db.connect import open_ledger
-from engine.db.sql import Statement
-from engine.ledger import carried, prune
-from engine.ledger import rejects as reject_table
-from engine.ledger.ledger import Ledger
-from engine.ledger.tables import Tables
-from engine.model import LedgerSpec, Rejection
+from engine.db.templates import Statement
+from engine.sync.ledger import carried, prune
+from engine.sync.ledger import rejects as reject_table
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.ledger.tables import Tables
+from engine.sync.model import LedgerSpec, Rejection
 from tests.conftest import fill as run_sql
 from tests.faultapi import FaultAPI, answer, when
 from tests.project import ROOT, Project

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from engine.endpoint import deadline
-from engine.endpoint.session import NoAnswer
+from engine.http import deadline
+from engine.http.session import NoAnswer
 from tests.project import Project, check_sums
 from tests.rawapi import END, Answer, RawAPI, Received, whole
 from tests.test_session import calling

@@ -190,7 +190,7 @@ def test_a_decimal_loses_no_digit(value: Decimal) -> None:
 def test_composite_keys_make_the_round_trip(parts: list[str]) -> None:
     text = compose(parts)
     assert json.loads(text) == parts
-    if len(text) <= 255:
+    if len(text.encode("utf-16-le")) // 2 <= 255:  # as the column counts
         assert parse(text, len(parts)) == canonical_key(parts) == text
 
 

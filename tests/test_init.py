@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from engine.spec.load import load
+from engine.sync.spec.load import load
 from tests.conftest import fill
 from tests.faultapi import FaultAPI
 from tests.inprocess import Engine

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from engine.model import BearerAuth, Pipeline
-from engine.spec.load import Loaded, examine, project_root
+from engine.http.settings import BearerAuth
+from engine.sync.model import Pipeline
+from engine.sync.spec.load import Loaded, examine, project_root
 from tests.faultapi import FaultAPI
 from tests.project import Project
 

@@ -22,10 +22,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.model import Batch, Entity, Outcome, Rejection
-from engine.payload import content_hash, joined, records
-from engine.stages import chunk
-from engine.stages.isolate import HOPELESS, Isolation
+from engine.sync.model import Batch, Entity, Outcome, Rejection
+from engine.sync.payload import content_hash, joined, records
+from engine.sync.send import chunk
+from engine.sync.send.isolation import HOPELESS, Isolation
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, when
 from tests.project import ROOT, Project, check_sums
 

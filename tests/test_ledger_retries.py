@@ -19,13 +19,13 @@ from typing import Any
 import pyodbc
 import pytest
 
-from engine.db import sqlite
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection
-from engine.db.sql import Statement
+from engine.db.drivers import sqlite
+from engine.db.templates import Statement
 from engine.errors import LedgerError
-from engine.ledger.ledger import Ledger
-from engine.model import Attempt, Batch, LedgerSpec, Outcome, Rejection
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.model import Attempt, Batch, LedgerSpec, Outcome, Rejection
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, slow
 from tests.project import ROOT, Project, check_sums
 from tests.test_crash import Store

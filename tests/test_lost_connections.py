@@ -18,21 +18,22 @@ from typing import Any
 
 import pytest
 
-from engine import worker
 from engine.context import RunContext
 from engine.db.connect import open_ledger, open_source
 from engine.db.connection import Connection
-from engine.db.driver_thread import DriverThread, Stalled, Unusable
+from engine.db.drivers.thread import DriverThread, Stalled, Unusable
 from engine.db.failures import database_error
-from engine.db.sql import Statement
+from engine.db.templates import Statement
+from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed, DatabaseError, LedgerError
-from engine.ledger.durable import Patience
-from engine.ledger.lease import Heartbeat
-from engine.ledger.ledger import Ledger
-from engine.model import LedgerSpec, Timeouts
-from engine.settlement import EntityReport
-from engine.spread import Part
-from engine.stages.source import WHOLE
+from engine.runs.lease import Heartbeat
+from engine.runtime import process
+from engine.sync.ledger.durable import Patience
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.model import LedgerSpec
+from engine.sync.partition import Part
+from engine.sync.read.source import WHOLE
+from engine.sync.settlement import EntityReport
 from tests.blackhole import BlackHole
 from tests.conftest import fill
 from tests.faultapi import FaultAPI, answer
@@ -262,7 +263,7 @@ def test_a_source_that_stays_away_is_asked_a_few_times_and_the_first_words_are_k
     project: Project, api: FaultAPI, database: Callable[[str], str], away: Callable[[str, bool], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("engine.stages.reopen._WAITS", (0.0, 0.1, 0.2))
+    monkeypatch.setattr("engine.sync.read.reopen._WAITS", (0.0, 0.1, 0.2))
     text = project.spec["connections"]["far"] = database("postgresql")
     users(text, 6)
     project.entity(connection="far", page_size=2, batch_size=2, exclude="lookup")
@@ -407,7 +408,7 @@ def test_a_statement_that_is_refused_is_not_waited_for_as_long(ledger: Ledger) -
 
 
 def test_the_wait_for_a_ledger_is_a_key_of_the_spec(project: Project) -> None:
-    from engine.spec.load import load
+    from engine.sync.spec.load import load
 
     project.spec["ledger"] = {"wait": "2m"}
     project.spec["timeouts"] = {"query": "1h"}
@@ -474,13 +475,13 @@ def test_a_lost_lease_is_told_with_what_the_last_heartbeat_met(
 
 
 def test_a_worker_looks_at_the_ledger_on_one_connection(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(process, "_LOOK_SECONDS", 0.01)
     connect = Counting(string_of(ledger))
     run = replace(RunContext.start(), id=ledger.run)
     ledger.started()
     part = Part("spec", "digest", run.id, run.started, None, 1, "Users", 0, 1, WHOLE)
     report = EntityReport("Users")
-    with worker._Watch(part, ledger, connect, run, report):
+    with process._Watch(part, ledger, connect, run, report):
         for read in range(1, 6):
             report.counts.due = read
             until(lambda read=read: [json.loads(text)["due"] for text in ledger.part_counts("Users")] == [read])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from engine.observe import masks
 from engine.observe.secrets import Secrets
-from engine.spec.load import Loaded, examine
+from engine.sync.spec.load import Loaded, examine
 from tests.project import Project
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

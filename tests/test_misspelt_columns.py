@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from engine.spec.load import examine
-from engine.spec.selectlist import columns
+from engine.sync.spec.load import examine
+from engine.sync.spec.select_list import columns
 from tests.project import ROOT, Project
 
 HEAD = """version: 1

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.stages import pace
-from engine.stages.pace import Pace
+from engine.sync.send import pace
+from engine.sync.send.pace import Pace
 from tests.faultapi import FaultAPI, answer
 from tests.project import Project, check_sums
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from engine import app
 from engine.db.connect import open_ledger
-from engine.db.sql import Statement
+from engine.db.templates import Statement
 from engine.observe.observer import Silent
-from engine.spec.load import load
-from engine.stages import post
+from engine.runtime import runner
+from engine.sync.send import post
+from engine.sync.spec.load import load
 from tests.faultapi import FaultAPI, answer
 from tests.project import Inside, Project, check_sums  # noqa: F401 - other tests take Inside from here
 from tests.test_ledger_failures import Mount, mount  # noqa: F401 - a fixture
@@ -358,7 +358,7 @@ def test_a_batch_that_is_stopped_before_the_parking_answer_is_settled_waits_too(
     project.users(60)
     project.entity(batch_size=1)
     api.script("/users", answer(), answer(), answer(429, b"", Retry_After=LATER))
-    report = app.run_pipeline(load(project.write()), Silent()).as_json()
+    report = runner.run_pipeline(load(project.write()), Silent()).as_json()
     check_sums(report)
     assert named(report)["Users"]["failed"] == 0, "parked is not failed"
 

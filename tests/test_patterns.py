@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.db import sql
+from engine.db import templates
 from engine.demo import faults
-from engine.endpoint import page, reasons
+from engine.http import page, reasons
 from engine.spec.environment import interpolate
 from engine.spec.reader import Document
-from engine.stages import post
+from engine.sync.send import post
 from tests.project import ROOT
 
 LENGTH = 100_000
@@ -86,7 +86,7 @@ def quick(run: Callable[[str], object], unit: str) -> None:
 
 def test_the_patterns_of_the_code_are_found() -> None:
     assert len(PATTERNS) > 30
-    assert any("engine/endpoint" in where for where in PATTERNS)
+    assert any("engine/http" in where for where in PATTERNS)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "the reason of a failed call": lambda text: reasons.plain([OSError(text)]),
     "the title of a page": lambda text: page.title(b"<html>" + text.encode()),
     "variables of a spec": _interpolated,
-    "whether SQL pages itself": sql.pages_itself,
+    "whether SQL pages itself": templates.pages_itself,
     "Retry-After": lambda text: post.retry_after(post.Answer(429, {"Retry-After": text}, b"", 0.0), _RUN),
 }
 _RUN: Any = post.RunContext.start()
@@ -138,5 +138,5 @@ def test_what_reads_text_from_outside_takes_linear_time(name: str) -> None:
     ],
 )
 def test_sql_that_pages_itself_is_told_from_what_does_not(source: str, itself: bool) -> None:
-    assert sql.pages_itself(source) is itself
+    assert templates.pages_itself(source) is itself
     assert (re.search(r"\{%-?\s*extends\b|\{[{%][^}]*\b(after|limit)\b", source) is not None) is itself

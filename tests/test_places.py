@@ -11,10 +11,11 @@ import pytest
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection, Rows
 from engine.errors import DatabaseError, LedgerError
-from engine.ledger.history import History
-from engine.ledger.ledger import Ledger
-from engine.ledger.tables import Tables, present
-from engine.model import LedgerSpec
+from engine.store.tables import present
+from engine.sync.ledger.history import History
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.ledger.tables import Tables
+from engine.sync.model import LedgerSpec
 from tests.conftest import fill
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project

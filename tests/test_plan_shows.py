@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.stages.sorting import base_table
+from engine.sync.read.sorting import base_table
 from tests.conftest import fill
 from tests.faultapi import FaultAPI
 from tests.inprocess import Engine

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import Problem, SpecError
-from engine.spec.load import Loaded, examine
 from engine.spec.reader import Document, parse, read
+from engine.sync.spec.load import Loaded, examine
 from tests.project import ROOT, Project
 
 SYNC = (ROOT / "pipelines" / "sync.yaml").read_bytes()

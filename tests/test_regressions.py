@@ -8,9 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from engine.db import strings
-from engine.model import Schedule
-from engine.schedule import latest_missed
+from engine.db import dsn
+from engine.runs.times import Schedule, latest_missed
 from tests.conftest import absent
 from tests.faultapi import FaultAPI, answer
 from tests.project import Project, check_sums
@@ -100,8 +99,8 @@ def test_strings_of_the_replaced_job_reach_mssql_python_without_odbc(project: Pr
 
 def test_a_quote_at_the_beginning_of_an_odbc_value_is_a_character_like_others() -> None:
     text = 'Driver={X};Server=h;PWD="abc'
-    assert strings.split(text).get("pwd") == '"abc'
-    assert strings.secrets(text) == ['"abc']
+    assert dsn.split(text).get("pwd") == '"abc'
+    assert dsn.secrets(text) == ['"abc']
 
 
 def test_the_repeated_hour_has_no_missed_time_that_was_served() -> None:

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import LedgerError, SpecError
-from engine.model import Schedule
-from engine.schedule import Entry, Loop, Memory, due_times, latest_missed, next_due
-from engine.spec.load import load
+from engine.runs.times import Schedule, due_times, latest_missed, next_due
+from engine.runtime.schedule import Entry, Loop, Memory
+from engine.sync.spec.load import load
 from tests.faultapi import FaultAPI, slow
 from tests.inprocess import Engine
 from tests.project import Project
@@ -305,7 +305,7 @@ def test_only_a_run_that_delivered_not_everything_is_logged_as_an_error(
     monkeypatch.setattr(logging.getLogger("engine"), "propagate", True)
     bench = Bench(every(60))
     bench.status = status
-    with caplog.at_level(logging.INFO, "engine.schedule"):
+    with caplog.at_level(logging.INFO, "engine.runtime.schedule"):
         bench.tick()
     found = [(record.levelname, record.getMessage()) for record in caplog.records if "run of" in record.getMessage()]
     assert [(name, text.endswith(f": {status}")) for name, text in found] == [(level, True)]

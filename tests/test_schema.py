@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from engine.cli.init import SPEC as INIT_SPEC
 from engine.spec.check import schema
-from engine.spec.load import examine
+from engine.sync.spec.load import examine
 from tests.project import ROOT, Project
 
 FILE = ROOT / "schema" / "pipeline.schema.json"

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 import trustme
 
-from engine.spec.load import examine
+from engine.sync.spec.load import examine
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer
 from tests.project import Project
 

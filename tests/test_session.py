@@ -18,10 +18,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.context import RunContext
-from engine.endpoint import session, verdict
-from engine.endpoint.session import Answer, Caller, NoAnswer
-from engine.model import Api, BasicAuth, Batch, BearerAuth, HeaderAuth, Results, Retry
-from engine.stages.post import Reply, conclude, retry_after
+from engine.http import session
+from engine.http.session import Answer, Caller, NoAnswer
+from engine.http.settings import Api, BasicAuth, BearerAuth, HeaderAuth, Retry
+from engine.sync.model import Batch, Results
+from engine.sync.send import verdict
+from engine.sync.send.post import Reply, conclude, retry_after
 from tests.faultapi import Behaviour, FaultAPI, answer, cut, drip, raw, reset, slow, slow_headers
 
 TIMEOUT = 0.4

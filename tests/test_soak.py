@@ -1,10 +1,9 @@
-"""A short soak with a seed of its own every time, and what soaks have found."""
+"""Two short soaks (`make soak` goes on with new seeds), and what soaks have found."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import random
 import signal
 import sqlite3
 import time
@@ -25,13 +24,12 @@ def _soaked(folder: Path, seed: int, rounds: int, ledger: str = "sqlite", string
 
 
 def test_whatever_goes_wrong_nothing_is_lost_doubled_or_unexplained(tmp_path: Path) -> None:
-    _soaked(tmp_path / "project", random.SystemRandom().randrange(10**6), rounds=5)
+    _soaked(tmp_path / "project", 4, rounds=5)
 
 
 @pytest.mark.odbc
 def test_whatever_goes_wrong_with_a_ledger_on_a_server_too(tmp_path: Path, database: Callable[[str], str]) -> None:
-    seed = random.SystemRandom().randrange(10**6)
-    _soaked(tmp_path / "project", seed, rounds=3, ledger="postgresql", string=database("postgresql"))
+    _soaked(tmp_path / "project", 17, rounds=3, ledger="postgresql", string=database("postgresql"))
 
 
 # What soaks have found

@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from engine import crew
 from engine.context import RunContext
 from engine.db.connect import open_source
 from engine.errors import ConnectionFailed
-from engine.model import Entity
-from engine.spec.load import load
-from engine.stages import source
-from engine.stages.source import Reader, Span
+from engine.runtime import executors
+from engine.sync.model import Entity
+from engine.sync.read import source
+from engine.sync.read.source import Reader, Span
+from engine.sync.spec.load import load
 from tests.conftest import absent, fill
 from tests.faultapi import FaultAPI, slow
 from tests.project import Project, check_sums
@@ -227,7 +227,7 @@ def test_a_dask_cluster_delivers_and_a_killed_worker_loses_and_doubles_nothing(
 def test_a_cluster_that_is_not_there_is_named(project: Project, address: str) -> None:
     if importlib.util.find_spec("distributed") is None:
         pytest.skip("needs syncledger[cluster]")
-    with pytest.raises(ConnectionFailed) as failed, crew.cluster(project.write(), address):
+    with pytest.raises(ConnectionFailed) as failed, executors.cluster(project.write(), address):
         pass
     assert f"there is no Dask scheduler at {address}: " in str(failed.value)
     assert ("needs certificates here" in str(failed.value)) is address.startswith("tls:")

@@ -17,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import EntityError, SourceError
-from engine.ledger.known import Known
-from engine.model import Batch, Entity, Field, Operation, Rejection
-from engine.stages import chunk, exclude, shape
-from engine.stages.block import ORIGIN, ROWS
-from engine.stages.flow import Counts, Flow
+from engine.sync.counts import Counts, Flow
+from engine.sync.ledger.lookup import Known
+from engine.sync.model import Batch, Entity, Field, Operation, Rejection
+from engine.sync.read import exclude
+from engine.sync.read.block import ORIGIN, ROWS
+from engine.sync.send import chunk
+from engine.sync.shape import shape
 from tests.project import ROOT
 
 GUID = "4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11"

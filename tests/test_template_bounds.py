@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.db.dialect import Dialect
-from engine.db.sql import PageRequest, RunFacts, Templates
-from engine.spec.load import examine
+from engine.db.templates import PageRequest, RunFacts, Templates
+from engine.sync.spec.load import examine
 from tests.project import Project
 
 ATTACKS = {

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from engine.endpoint.session import Answer, NoAnswer
-from engine.model import OAuth2
+from engine.http.session import Answer, NoAnswer
+from engine.http.settings import OAuth2
 from tests.faultapi import FaultAPI, answer
 from tests.project import Project
 from tests.rawapi import END, RawAPI, whole

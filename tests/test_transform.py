@@ -17,11 +17,11 @@ import petl
 import pytest
 
 from engine.errors import EntityError
-from engine.model import Entity, Field, Operation, Rejection
 from engine.spec import expressions
-from engine.stages import shape
-from engine.stages.block import ORIGIN
-from engine.stages.flow import Counts, Flow
+from engine.sync.counts import Counts, Flow
+from engine.sync.model import Entity, Field, Operation, Rejection
+from engine.sync.read.block import ORIGIN
+from engine.sync.shape import shape
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums
 
@@ -699,7 +699,7 @@ def test_a_signal_is_heard_while_a_pattern_backtracks(project: Project, api: Fau
 
 
 def test_only_a_spec_that_splits_pays_for_the_import_of_its_engine() -> None:
-    text = "import sys, engine.app, engine.cli.run; print('regex' in sys.modules)"
+    text = "import sys, engine.runtime.runner, engine.cli.run; print('regex' in sys.modules)"
     finished = subprocess.run(
         [sys.executable, "-c", text],
         capture_output=True,

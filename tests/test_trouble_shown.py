@@ -11,9 +11,9 @@ import threading
 import pytest
 from rich.console import Console
 
-from engine.model import Batch, Pause
 from engine.observe.bars import Live
-from engine.stages.flow import Counts
+from engine.sync.counts import Counts
+from engine.sync.model import Batch, Pause
 from tests.faultapi import FaultAPI, answer, slow
 from tests.project import Project, check_sums
 

@@ -13,12 +13,12 @@ from jinja2 import meta
 from sqlglot.errors import ErrorLevel
 
 from engine.db.dialect import dialects
-from engine.db.sql import Cut, Newest, PageRequest, RunFacts, Since, Statement, Templates, TrackedIn
+from engine.db.templates import Cut, Newest, PageRequest, RunFacts, Since, Statement, Templates, TrackedIn
 from engine.identity import MAX_LENGTH, InvalidID, canonical_key
-from engine.ledger.places import Name
-from engine.ledger.tables import Tables
-from engine.model import LedgerSpec
 from engine.spec.reader import read
+from engine.store.places import Name
+from engine.sync.ledger.tables import Tables
+from engine.sync.model import LedgerSpec
 from tests.project import ROOT
 
 SQL = ROOT / "templates" / "sql"

@@ -16,7 +16,7 @@ from engine.cli.main import COMMANDS, cli
 from engine.errors import Problem
 from engine.spec import durations
 from engine.spec.check import schema
-from engine.spec.load import examine
+from engine.sync.spec.load import examine
 from tests.project import ROOT, Inside, Project
 
 HEAD = """\

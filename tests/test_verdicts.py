@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.endpoint import verdict
-from engine.endpoint.verdict import Verdicts
-from engine.model import Results
+from engine.sync.model import Results
+from engine.sync.send import verdict
+from engine.sync.send.verdict import Verdicts
 from tests.faultapi import Behaviour, FaultAPI, answer
 from tests.project import Project, check_sums
 

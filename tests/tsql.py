@@ -22,7 +22,7 @@ from sqlglot.errors import ErrorLevel
 from engine.db import connect
 from engine.db.connection import Connection
 from engine.db.dialect import dialects
-from engine.db.sql import Templates
+from engine.db.templates import Templates
 from tests.project import ROOT
 
 SCHEME = "tsql:///"

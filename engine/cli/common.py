@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engine import app
 from engine.cli.say import safe, say, say_json
 from engine.errors import SpecError
 from engine.identity import InvalidID, parse
-from engine.model import Entity, Pipeline
 from engine.observe import logs
 from engine.observe.masks import masked
-from engine.spec.load import Loaded, load
+from engine.runtime import runner
+from engine.sync.model import Entity, Pipeline
+from engine.sync.spec.load import Loaded, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -58,7 +58,7 @@ def load_spec(spec: Path, format_: str) -> Loaded:
 def chosen(pipeline: Pipeline, names: Sequence[str], format_: str) -> tuple[Entity, ...]:
     """The entities that were named; the process leaves with 2 for a name that is none."""
     try:
-        return app.chosen(pipeline, names)
+        return runner.chosen(pipeline, names)
     except SpecError as failure:
         leave_with_problems(failure, format_)
 

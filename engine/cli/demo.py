@@ -14,7 +14,7 @@ import click
 from engine import assets
 from engine.cli import common
 from engine.cli.say import say
-from engine.db.sql import PAGE
+from engine.db.templates import PAGE
 from engine.demo import hr
 from engine.demo.receiver import Receiver
 

@@ -12,7 +12,7 @@ import click
 from engine import assets
 from engine.cli import table
 from engine.cli.say import say
-from engine.db import strings
+from engine.db import dsn
 from engine.observe import masks
 from engine.observe.secrets import Secrets
 
@@ -117,7 +117,7 @@ def init(directory: Path, connection: str | None, name: str | None) -> int:
 
 def _of_table(directory: Path, connection: str, name: str) -> int:
     """A project that sends a table of the user's own."""
-    masks.remember(Secrets(strings.secrets(connection)))
+    masks.remember(Secrets(dsn.secrets(connection)))
     connection = table.absolute(connection)
     found = table.read(connection, name, directory)
     files = {

@@ -20,9 +20,9 @@ from click.shell_completion import CompletionItem
 from engine import __version__, failpoint
 from engine.cli.say import say, say_json
 from engine.errors import LeaseHeld, SpecError, SyncLedgerError
-from engine.memory import collect_rarely
 from engine.observe.masks import masked
 from engine.observe.printable import printable
+from engine.runtime.memory import collect_rarely
 
 COMPLETE = "_SYNCLEDGER_COMPLETE"
 """The variable by which a shell's script (`completion`) asks what it may offer."""
@@ -36,11 +36,11 @@ COMMANDS = {
     "status": ("engine.cli.status", "Last runs, and what stands in the ledger."),
     "why": ("engine.cli.why", "The life of one record, in plain sentences."),
     "rejects": ("engine.cli.rejects", "The records that were refused, as a table, CSV or JSON."),
-    "retry": ("engine.cli.acts", "Offer refused records again with the next run."),
-    "resolve": ("engine.cli.acts", "Settle a batch in doubt by hand."),
-    "unlock": ("engine.cli.acts", "Break the lease of a run that is gone."),
-    "baseline": ("engine.cli.acts", "Track an entity's records without sending them."),
-    "forget": ("engine.cli.acts", "Un-track records, so that the next run offers them again."),
+    "retry": ("engine.cli.operator", "Offer refused records again with the next run."),
+    "resolve": ("engine.cli.operator", "Settle a batch in doubt by hand."),
+    "unlock": ("engine.cli.operator", "Break the lease of a run that is gone."),
+    "baseline": ("engine.cli.operator", "Track an entity's records without sending them."),
+    "forget": ("engine.cli.operator", "Un-track records, so that the next run offers them again."),
     "prune": ("engine.cli.prune", "Delete what is old in the ledger and not needed any more."),
     "init": ("engine.cli.init", "Write a new project to start from."),
     "demo": ("engine.cli.demo", "The whole thing on SQLite with generated HR data."),

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from engine import compose
+from engine import app
 from engine.cli import common
 from engine.cli.preview import request_json, show_request, show_statements, statements_json
 from engine.cli.say import say, say_json
 from engine.context import RunContext
-from engine.endpoint.session import Caller
+from engine.http.session import Caller
 from engine.observe.words import count
-from engine.plan import EntityPlan, plan_entity
-from engine.preflight import MANY
-from engine.preflight import save as save_plan
+from engine.sync.plan import EntityPlan, plan_entity
+from engine.sync.preflight import MANY
+from engine.sync.preflight import save as save_plan
 
 EPILOG = """\b
 Examples:
@@ -53,8 +53,8 @@ def plan(
     caller = Caller(pipeline.api)
     preview = preview or int(full)
     try:
-        with compose.connections(pipeline) as opened:
-            history = compose.open_history(opened, loaded.secrets)
+        with app.connections(pipeline) as opened:
+            history = app.open_history(opened, loaded.secrets)
             run = RunContext.start()
             run.last_success = history.last_success() if history else None
             plans = []
@@ -63,7 +63,7 @@ def plan(
                     entity,
                     opened.source,
                     history,
-                    compose.visible(pipeline, entity),
+                    app.visible(pipeline, entity),
                     run,
                     caller,
                     preview if full else min(preview, 1),

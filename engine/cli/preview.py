@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 
 from engine.cli.say import say, say_exact
-from engine.db.sql import Statement
+from engine.db.templates import Statement
 from engine.observe.masks import masked
 from engine.observe.printable import printable_json
 from engine.observe.words import count
-from engine.plan import EntityPlan, Request
+from engine.sync.plan import EntityPlan, Request
 
 
 def request_json(request: Request, records: int, *, full: bool) -> dict[str, Any]:

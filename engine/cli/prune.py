@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from engine import compose
+from engine import app
 from engine.cli import common
 from engine.cli.say import say, say_json
-from engine.ledger import prune as pruning
-from engine.ledger.prune import Cut
+from engine.sync.ledger import prune as pruning
+from engine.sync.ledger.prune import Cut
 
 EPILOG = """\b
 Examples:
@@ -53,15 +53,15 @@ def prune(spec: Path, days: int, dry_run: bool, format_: str) -> int:
     pipeline = loaded.pipeline
     assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     entities = [entity.name for entity in pipeline.entities]
-    with compose.connections(pipeline) as opened:
-        history = compose.open_history(opened, loaded.secrets)
+    with app.connections(pipeline) as opened:
+        history = app.open_history(opened, loaded.secrets)
         if history is None or not history.in_use():
             when, rows = None, dict.fromkeys(pruning.KINDS, 0)
         elif dry_run:
             when = pruning.cut(history, days)
             rows = pruning.count(history, entities, when)
         else:
-            acts = compose.open_acts(opened, loaded.secrets)
+            acts = app.open_acts(opened, loaded.secrets)
             when = pruning.cut(acts, days)
             rows = pruning.remove(acts, entities, when)
             acts.act("Prune", pipeline.name, {"Before": when.before.isoformat(" "), "KeptDays": days, "Rows": rows})

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from engine import signals
 from engine.cli.say import say, say_json
 from engine.demo import faults
 from engine.demo.receiver import Receiver
+from engine.runtime import signals
 
 EPILOG = """\b
 Examples:

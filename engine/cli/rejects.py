@@ -13,13 +13,13 @@ from typing import Any
 
 import click
 
-from engine import compose
+from engine import app
 from engine.cli import common
 from engine.cli.say import json_text, say, say_exact
-from engine.ledger.rejects import Reject
 from engine.observe.masks import masked
 from engine.observe.printable import printable
 from engine.observe.words import count
+from engine.sync.ledger.rejects import Reject
 
 EPILOG = """\b
 Examples:
@@ -64,8 +64,8 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
     loaded = common.load_spec(spec, asked)
     assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     names = [entity.name for entity in common.chosen(loaded.pipeline, entities, asked)]
-    with compose.connections(loaded.pipeline) as opened:
-        history = compose.open_history(opened, loaded.secrets)
+    with app.connections(loaded.pipeline) as opened:
+        history = app.open_history(opened, loaded.secrets)
         found = (reject for name in names if history for reject in history.each_reject(name, state))
         if format_ == "json":
             _print_json(loaded.pipeline.name, found)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from engine import app, signals
-from engine.app import RunReport
 from engine.cli import common, several
 from engine.cli.say import safe, say, say_json
 from engine.errors import SpecError
 from engine.observe.progress import Lines
 from engine.observe.words import count
-from engine.preflight import Allowed
-from engine.preflight import load as load_plan
-from engine.spread import Crew
-from engine.stages.flow import Counts
+from engine.runtime import runner, signals
+from engine.runtime.runner import RunReport
+from engine.sync.counts import Counts
+from engine.sync.partition import Crew
+from engine.sync.preflight import Allowed
+from engine.sync.preflight import load as load_plan
 
 if TYPE_CHECKING:
     from engine.observe.bars import Live
@@ -86,7 +86,7 @@ def run(
             with _crew(spec, workers, cluster) as crew:
                 name = loaded.pipeline.name if loaded.pipeline else ""
                 allowed = Allowed(first_run, force, load_plan(plan, name) if plan else None, _ask)
-                report = app.run_pipeline(
+                report = runner.run_pipeline(
                     loaded,
                     observer,
                     names=entities,
@@ -130,7 +130,7 @@ def _crew(spec: Path, workers: int | None, cluster: str | None) -> Iterator[Crew
         yield None
         return
     # Imported only here: a run that nobody shares starts without them.
-    from engine import crew as crews  # noqa: PLC0415
+    from engine.runtime import executors as crews  # noqa: PLC0415 - processes and clusters only where they are asked for
 
     with crews.cluster(spec, cluster) if cluster else crews.local(spec, workers or 1) as made:
         yield made

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
-from engine import signals
 from engine.cli import common
 from engine.cli.say import say, say_json
 from engine.context import utc_now
 from engine.errors import LedgerError, SpecError
-from engine.schedule import Coming, Entry, Loop, Memory, coming, entries, run_spec
+from engine.runtime import signals
+from engine.runtime.schedule import Coming, Entry, Loop, Memory, coming, entries, run_spec
 
 EPILOG = """\b
 Examples:

@@ -12,7 +12,7 @@ import click
 from engine.cli import common
 from engine.cli.say import collected, say, say_json
 from engine.errors import Problem, SpecError
-from engine.spec.load import load
+from engine.sync.spec.load import load
 
 _GRAVITY = (0, 1, 3, 2, 4, 70, 130)
 """Exit codes, the gravest last."""

@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from engine import compose
+from engine import app
 from engine.cli import common
 from engine.cli.say import say, say_json
-from engine.endpoint.session import Caller
 from engine.errors import LedgerError
-from engine.ledger.history import Run, Standing
-from engine.ledger.journal import OpenBatch
-from engine.ledger.lease import Holder
-from engine.ledger.parks import Park
+from engine.http.session import Caller
 from engine.observe.words import state
+from engine.runs.lease import Holder
 from engine.spec.secrets import Secrets
+from engine.sync.ledger.history import Run, Standing
+from engine.sync.ledger.journal import OpenBatch
+from engine.sync.ledger.parks import Park
 
 EPILOG = """\b
 Examples:
@@ -40,8 +40,8 @@ def status(spec: Path, limit: int, format_: str) -> int:
     loaded = common.load_spec(spec, format_)
     pipeline = loaded.pipeline
     assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
-    with compose.connections(pipeline) as opened:
-        ledger = compose.open_history(opened, loaded.secrets)
+    with app.connections(pipeline) as opened:
+        ledger = app.open_history(opened, loaded.secrets)
         runs = ledger.runs(limit) if ledger else []
         standings = ledger.standings(entity.name for entity in pipeline.entities) if ledger else {}
         left = ledger.open_batches() if ledger else []
@@ -73,10 +73,10 @@ def status(spec: Path, limit: int, format_: str) -> int:
     return 0
 
 
-def _audit(opened: compose.Connections, secrets: Secrets) -> None:
+def _audit(opened: app.Connections, secrets: Secrets) -> None:
     """Who looked, when. A ledger that this person may only read is no reason to show nothing."""
     try:
-        compose.audit(opened, secrets, "Status")
+        app.audit(opened, secrets, "Status")
     except LedgerError as failure:
         say(f"note: this look has no audit row: {failure}", err=True)
 

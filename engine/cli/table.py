@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.db import connect, strings
+from engine.db import connect, dsn
 from engine.db.connection import Connection
 from engine.db.dialect import Dialect
-from engine.db.sql import PLAIN_TABLE
+from engine.db.templates import PLAIN_TABLE
 from engine.errors import ConnectionFailed, DatabaseError
-from engine.model import FieldType
+from engine.spec.field_types import FieldType
 
 _TYPES: dict[FieldType, str] = {
     "guid": "uniqueidentifier uuid guid",
@@ -55,10 +55,8 @@ class Table:
 
 def absolute(connection: str) -> str:
     """A SQLite file as the user names it, from the current folder, also where the project is another folder."""
-    file = Path(connection.removeprefix(strings.SQLITE))
-    return (
-        f"{strings.SQLITE}{file.absolute()}" if connection.startswith(strings.SQLITE) and file.is_file() else connection
-    )
+    file = Path(connection.removeprefix(dsn.SQLITE))
+    return f"{dsn.SQLITE}{file.absolute()}" if connection.startswith(dsn.SQLITE) and file.is_file() else connection
 
 
 def read(connection: str, name: str, root: Path) -> Table:

@@ -10,8 +10,8 @@ from engine.cli.say import safe, say, say_json
 from engine.errors import Problem
 from engine.observe import masks
 from engine.observe.words import count
-from engine.spec.across import across
-from engine.spec.load import Loaded, examine
+from engine.sync.spec.across import across
+from engine.sync.spec.load import Loaded, examine
 
 EPILOG = """\b
 Examples:
@@ -51,8 +51,8 @@ def validate(specs: tuple[Path, ...], connect: bool, api: bool, format_: str) ->
 
 def _outside(found: list[Loaded], *, connect: bool, api: bool, quiet: bool) -> tuple[list[Problem], bool]:
     """All problems, those of the databases and the API too, and whether one could not be reached; a missing variable is an error here."""
-    from engine.apicheck import check_api  # noqa: PLC0415 - petl and drivers only where they are used
-    from engine.connectcheck import check_connections  # noqa: PLC0415
+    from engine.runtime.api_check import check_api  # noqa: PLC0415 - petl and drivers only where they are used
+    from engine.runtime.connection_check import check_connections  # noqa: PLC0415
 
     problems = [_as_error(problem) for loaded in found for problem in loaded.problems]
     wrong_spec = any(problem.severity == "error" for loaded in found for problem in loaded.problems)

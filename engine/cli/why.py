@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from engine import compose
-from engine import why as questions
+from engine import app
 from engine.cli import common
 from engine.cli.say import say, say_json
-from engine.endpoint.session import Caller
-from engine.ledger.carried import Call, Carried
-from engine.ledger.verdicts import Verdict
+from engine.http.session import Caller
 from engine.observe.words import count
-from engine.why import Answer
+from engine.sync import why as questions
+from engine.sync.ledger.carried import Call, Carried
+from engine.sync.ledger.verdicts import Verdict
+from engine.sync.why import Answer
 
 EPILOG = """\b
 Examples:
@@ -64,8 +64,8 @@ def why(spec: Path, entity: str, id_: str, format_: str) -> int:
     assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     chosen = common.chosen(pipeline, [entity], format_)[0]
     wanted = common.canonical_ids(chosen, [id_])[0]
-    with compose.connections(pipeline) as opened:
-        history = compose.open_history(opened, loaded.secrets)
+    with app.connections(pipeline) as opened:
+        history = app.open_history(opened, loaded.secrets)
         answer = questions.ask(chosen, wanted, opened.source, history, Caller(pipeline.api).url(chosen.endpoint))
     if format_ == "json":
         say_json(answer.as_json())

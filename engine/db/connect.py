@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from engine.db import adonet, odbc, sqlite, strings
+from engine.db import dsn
 from engine.db.connection import Connection
 from engine.db.dialect import Dialect, by_driver_name, dialects
+from engine.db.drivers import mssql, odbc, sqlite
+from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed
-from engine.model import Timeouts
 
 sqlite_file = sqlite.file_of
 _DEFAULT = Timeouts()
@@ -29,13 +30,13 @@ def guess_dialect(text: str, root: Path) -> Dialect:
     """The dialect a connection string suggests, without connecting; SQLite's where it suggests none."""
     known = dialects(root)
     try:
-        kind = strings.kind(text)
+        kind = dsn.kind(text)
     except ConnectionFailed:
         return known["sqlite"]
     if kind == "adonet":
         return known["mssql"]
     if kind == "odbc":
-        driver = strings.split(text).get("driver") or ""
+        driver = dsn.split(text).get("driver") or ""
         return by_driver_name(driver, known.values()) or known["sqlite"]
     return known["sqlite"]
 
@@ -51,7 +52,7 @@ def _open(alias: str, text: str, root: Path, timeouts: Timeouts, *, create: bool
 
 
 def _open_kind(text: str, root: Path, timeouts: Timeouts, *, create: bool, read_only: bool) -> Connection:
-    kind = strings.kind(text)
+    kind = dsn.kind(text)
     if kind == "sqlite":
         return sqlite.opened(text, root, create=create, read_only=read_only)
-    return odbc.opened(text, root, timeouts) if kind == "odbc" else adonet.opened(text, root, timeouts)
+    return odbc.opened(text, root, timeouts) if kind == "odbc" else mssql.opened(text, root, timeouts)

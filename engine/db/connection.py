@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeVar
 
 from engine import failpoint
 from engine.db.dialect import Dialect
-from engine.db.driver_thread import DriverThread, Stalled, Unusable
+from engine.db.drivers.thread import DriverThread, Stalled, Unusable
 from engine.db.failures import database_error
-from engine.db.sql import Statement, Templates, is_long
+from engine.db.templates import Statement, Templates, is_long
 from engine.errors import DatabaseError
 
 Result = TypeVar("Result")

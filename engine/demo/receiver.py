@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from engine.demo import faults, wire
-from engine.endpoint import codings
+from engine.http import codings
 
 MAX_BODY = 256 * 1024 * 1024
 """Bytes of a request's body, as it comes and unpacked."""

@@ -18,9 +18,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from engine.model import Pause
 from engine.observe.masks import masked
-from engine.observe.observer import Progress
+from engine.observe.observer import Progress, Wait
 from engine.observe.printable import printable
 from engine.observe.progress import words
 
@@ -75,9 +74,9 @@ class Live:
         text = f"{counts.accepted:,} delivered, {counts.calls / seconds:.1f} calls/s"
         self._bars.update(self._tasks[name], completed=over, text=text)
 
-    def waiting(self, name: str, pause: Pause) -> None:
+    def waiting(self, name: str, wait: Wait) -> None:
         """Say on the bar what is waited for."""
-        text = printable(masked(str(pause)))
+        text = printable(masked(str(wait)))
         shown = text if len(text) <= _WIDEST_REASON else f"...{text[-_WIDEST_REASON:]}"
         self._bars.update(self._tasks[name], text=f"[yellow]{escape(shown)}")
 

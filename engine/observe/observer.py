@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from engine.model import Pause
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -30,6 +28,22 @@ class Progress(Protocol):
         """Records that something was decided on."""
 
 
+class Wait(Protocol):
+    """A wait of `seconds` before the next attempt, since attempt `number` has failed for `reason`; as text it says all of it."""
+
+    @property
+    def reason(self) -> str:
+        """What the last attempt met."""
+
+    @property
+    def number(self) -> int:
+        """Which attempt that was, from 1."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes."""
+
+
 class Observer(Protocol):
     """Hears of a run's progress, from the thread that runs it."""
 
@@ -49,7 +63,7 @@ class Observer(Protocol):
     def progress(self, name: str, counts: Progress) -> None:
         """Counts moved."""
 
-    def waiting(self, name: str, pause: Pause) -> None:
+    def waiting(self, name: str, wait: Wait) -> None:
         """A call failed and is tried again after a wait."""
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
@@ -73,7 +87,7 @@ class Silent:
     def progress(self, name: str, counts: Progress) -> None:
         """Nothing."""
 
-    def waiting(self, name: str, pause: Pause) -> None:
+    def waiting(self, name: str, wait: Wait) -> None:
         """Nothing."""
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
@@ -103,9 +117,9 @@ class Careful:
         """Pass on."""
         self._tell(lambda inner: inner.progress(name, counts))
 
-    def waiting(self, name: str, pause: Pause) -> None:
+    def waiting(self, name: str, wait: Wait) -> None:
         """Pass on."""
-        self._tell(lambda inner: inner.waiting(name, pause))
+        self._tell(lambda inner: inner.waiting(name, wait))
 
     def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
         """Pass on."""

@@ -6,8 +6,7 @@ import logging
 import time
 from types import TracebackType
 
-from engine.model import Pause
-from engine.observe.observer import Progress
+from engine.observe.observer import Progress, Wait
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,18 +42,18 @@ class Lines:
     def rows_counted(self, name: str, rows: int) -> None:
         """Nothing: a line has no end to reach."""
 
-    def waiting(self, name: str, pause: Pause) -> None:
+    def waiting(self, name: str, wait: Wait) -> None:
         """Say at once what is waited for; the same reason again now and then."""
-        key, now = (name, pause.reason), time.monotonic()
+        key, now = (name, wait.reason), time.monotonic()
         if now - self._waits.get(key, float("-inf")) >= self._every:
             self._waits[key] = now
             fields = {
                 "entity": name,
-                "reason": pause.reason,
-                "attempt": pause.number,
-                "wait_seconds": round(pause.seconds, 3),
+                "reason": wait.reason,
+                "attempt": wait.number,
+                "wait_seconds": round(wait.seconds, 3),
             }
-            _LOG.warning("%s%s: %s", self._name, name, pause, extra={"fields": {**self._fields, **fields}})
+            _LOG.warning("%s%s: %s", self._name, name, wait, extra={"fields": {**self._fields, **fields}})
 
     def entity_started(self, name: str) -> None:
         """Say so."""

@@ -14,9 +14,9 @@ from jsonschema.exceptions import ValidationError
 
 from engine import assets
 from engine.errors import Problem
-from engine.model import FieldType
 from engine.spec import hints
 from engine.spec.environment import Interpolated
+from engine.spec.field_types import FieldType
 from engine.spec.reader import Document, Place, resolve
 
 _KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}

@@ -9,10 +9,10 @@ from typing import Any, get_args
 from jinja2 import TemplateSyntaxError
 from jinja2.exceptions import SecurityError
 
-from engine.model import FieldType
 from engine.sandbox.budget import weigh
 from engine.spec.allowed import NotAllowed
 from engine.spec.evaluate import Compiled, Scope
+from engine.spec.field_types import FieldType
 from engine.spec.null import Null
 
 Expression = Callable[[Mapping[str, Any]], Any]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from engine.db import strings
+from engine.db import dsn
 from engine.observe.secrets import Secrets
 from engine.spec.environment import Interpolated
 from engine.spec.reader import Place
@@ -30,7 +30,7 @@ def collect(found: Interpolated) -> list[str]:
     if isinstance(connections, dict):
         for text in connections.values():
             if isinstance(text, str):
-                values += strings.secrets(text)
+                values += dsn.secrets(text)
     api = data.get("api")
     if isinstance(api, dict):
         values += _auth(api.get("auth"))

@@ -1,0 +1,131 @@
+"""Connections over ODBC, through pyodbc."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import struct
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from engine.db import dsn
+from engine.db.connection import Connection
+from engine.db.dialect import Dialect, by_driver_name, by_reported_name, dialects
+from engine.db.drivers.session import begin_session
+from engine.db.drivers.thread import DriverThread, Stalled
+from engine.db.failures import database_error
+from engine.db.templates import Templates
+from engine.db.timeouts import Timeouts
+from engine.errors import ConnectionFailed
+
+_SS_TIMESTAMPOFFSET = -155  # msodbcsql.h: SQL_SS_TIMESTAMPOFFSET
+INSTALL_DRIVER = (
+    "Install it: SQL Server: msodbcsql18 from Microsoft's packages; PostgreSQL: apt-get install odbc-postgresql; "
+    "MariaDB/MySQL: apt-get install odbc-mariadb."
+)
+
+
+def opened(text: str, root: Path, timeouts: Timeouts) -> Connection:
+    """Open an ODBC string as the user wrote it. Raises `ConnectionFailed`."""
+    pyodbc = import_pyodbc()
+    driver = dsn.split(text).get("driver") or ""
+    if driver and driver not in pyodbc.drivers() and not Path(driver).exists():
+        raise ConnectionFailed(f"there is no ODBC driver {driver!r} here; {found(pyodbc)}. {INSTALL_DRIVER}")
+    if re.search(r"freetds|tdsodbc", driver, re.IGNORECASE):
+        _check_freetds(text)
+    return connected(pyodbc, text, by_driver_name(driver, dialects(root).values()), root, timeouts)
+
+
+def _check_freetds(text: str) -> None:
+    """Raises `ConnectionFailed` for a string that asks FreeTDS for what it does not do, and says nothing of."""
+    parts = dsn.split(text)
+    trusts = (parts.get("trustservercertificate") or "").casefold()
+    if trusts in ("no", "false", "0") or (parts.get("encrypt") or "").casefold() == "strict":
+        raise ConnectionFailed(
+            "FreeTDS does not verify the server's certificate, whatever the string says; install msodbcsql18 from Microsoft's "
+            "packages, or leave TrustServerCertificate and Encrypt=strict out where the network is trusted"
+        )
+
+
+def import_pyodbc() -> ModuleType:
+    """pyodbc, which cannot be imported where unixODBC is missing. Raises `ConnectionFailed`."""
+    try:
+        return importlib.import_module("pyodbc")
+    except ImportError as failure:
+        raise ConnectionFailed(
+            f"ODBC cannot be used here ({failure}). Install unixODBC (Debian: apt-get install unixodbc; macOS: brew install "
+            "unixodbc; Windows has it) and the driver of your database."
+        ) from failure
+
+
+def found(pyodbc: ModuleType) -> str:
+    """The drivers that are installed, in words."""
+    names = ", ".join(pyodbc.drivers())
+    return f"drivers found: {names}" if names else "no drivers are installed"
+
+
+def connected(pyodbc: ModuleType, text: str, suggested: Dialect | None, root: Path, timeouts: Timeouts) -> Connection:
+    """Connect by an ODBC string with a driver. Raises `ConnectionFailed`."""
+    given = {key.casefold() for key, _ in dsn.split(text).pairs}
+    extra = [(key, value) for key, value in (suggested.odbc if suggested else ()) if key.casefold() not in given]
+    whole = text.rstrip("; ") + ";" + dsn.join(extra)
+    pyodbc.pooling = False  # type: ignore[attr-defined]  # a setting of the module
+    driver = DriverThread("odbc")
+    try:
+        raw = driver.call(lambda: pyodbc.connect(whole, autocommit=True, timeout=timeouts.login), timeouts.connect + 1)
+    except (pyodbc.Error, UnicodeError, Stalled) as failure:
+        driver.end()
+        where = dsn.where(text, "the database")
+        raise ConnectionFailed(f"cannot connect to {where}: {database_error(failure)}") from failure
+    try:
+        return begin_session(_connection(pyodbc, raw, driver, text, root, timeouts), timeouts)
+    except BaseException:
+        driver.end()
+        raise
+
+
+def _connection(
+    pyodbc: ModuleType, raw: Any, driver: DriverThread, text: str, root: Path, timeouts: Timeouts
+) -> Connection:
+    """What was connected, as one of the dialect that its driver reports. Raises `ConnectionFailed`."""
+    try:
+        reported = raw.getinfo(pyodbc.SQL_DBMS_NAME)
+        mariadb = "maodbc" in raw.getinfo(pyodbc.SQL_DRIVER_NAME).casefold()
+        raw.add_output_converter(_SS_TIMESTAMPOFFSET, _datetimeoffset)
+        raw.add_output_converter(pyodbc.SQL_GUID, guid)
+        dialect = by_reported_name(reported, root)
+    except BaseException:
+        raw.close()
+        raise
+    where = dsn.where(text, reported)
+    return Connection(
+        raw,
+        dialect,
+        Templates(root, dialect),
+        (pyodbc.Error,),
+        mariadb,
+        where,
+        driver=driver,
+        time_limit=timeouts.query,
+    )
+
+
+def guid(raw: bytes) -> str:
+    """A GUID as every driver is to give it: lower case, with dashes. ODBC holds its first three parts low byte first."""
+    digits = (raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:]).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _datetimeoffset(raw: bytes) -> datetime:
+    year, month, day, hour, minute, second, nanoseconds, tz_hours, tz_minutes = struct.unpack("<6hI2h", raw)
+    zone = timezone(timedelta(hours=tz_hours, minutes=tz_minutes))
+    return datetime(year, month, day, hour, minute, second, nanoseconds // 1000, zone)
+
+
+def server_drivers(names: Iterable[str]) -> list[str]:
+    """Microsoft's drivers for SQL Server, the newest first."""
+    own = [name for name in names if name.startswith("ODBC Driver ") and name.endswith("for SQL Server")]
+    return sorted(own, key=lambda name: int("".join(filter(str.isdigit, name)) or 0), reverse=True)

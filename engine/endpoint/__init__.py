@@ -1,1 +1,0 @@
-"""One HTTP call to the partner's API, and what its answer means."""

@@ -1,0 +1,1 @@
+"""HTTP calls: session, credentials, deadlines."""

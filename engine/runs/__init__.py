@@ -1,0 +1,1 @@
+"""What every kind of run has: its lease and its due times."""

@@ -1,0 +1,207 @@
+"""One run of a pipeline at a time: a lease with an expiry and a fencing token, on the database's clock."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import failpoint
+from engine.db.connection import Connection
+from engine.errors import DatabaseError, LeaseHeld, SyncLedgerError
+from engine.observe.printable import printable
+from engine.runs.whoami import user
+from engine.store.base import Kept
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease. Times are naive UTC on the database's clock."""
+
+    run: str | None
+    holder: str
+    host: str
+    pid: int
+    since: Any
+    heartbeat: Any
+    expires: Any
+
+    def as_json(self) -> dict[str, Any]:
+        """The `holder` of a refused run."""
+        return {
+            "run_id": self.run, "user": self.holder, "host": self.host, "pid": self.pid,
+            "since": str(self.since), "last_heartbeat": str(self.heartbeat), "expires": str(self.expires),
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run} of {self.holder} on {self.host}, process {self.pid}, since {self.since} UTC, "
+            f"last heartbeat {self.heartbeat} UTC"
+        )
+
+
+@dataclass(slots=True)
+class Lease:
+    """A lease this run holds. `token` is in every guarded statement; a later holder has a higher one."""
+
+    pipeline: str
+    run: str
+    token: int
+    seconds: float
+    _renewed: float = field(default_factory=time.monotonic)
+    trouble: str | None = field(default=None, init=False)
+    """Why the last heartbeat failed; None where it did not."""
+
+    @property
+    def last_words(self) -> str:
+        """What the last heartbeat met, to stand behind a sentence on the lease."""
+        return f" (its last heartbeat failed: {printable(self.trouble)})" if self.trouble else ""
+
+    def valid(self) -> bool:
+        """True while it surely has not expired: nothing is sent otherwise, also after the process was stopped for long."""
+        return time.monotonic() - self._renewed < self.seconds
+
+    def late(self) -> bool:
+        """True when a heartbeat is overdue: it may starve behind the writes of its own run."""
+        return time.monotonic() - self._renewed > self.seconds / 2
+
+    def renew(self, db: Connection, names: dict[str, str]) -> bool:
+        """Prove that it is still ours, and hold it for longer; False when somebody else has it."""
+        before = time.monotonic()
+        values = {"pipeline": self.pipeline, "run": self.run, "token": self.token, "seconds": self.seconds}
+        if db.run("ledger/lease_renew.sql.j2", **names, **values).rowcount != 1:
+            self._renewed = float("-inf")
+            return False
+        self._renewed = before
+        return True
+
+    def holds(self, db: Connection, names: dict[str, str]) -> bool:
+        """Inside a transaction: True while it is ours, and until the transaction ends nobody else can take it."""
+        values = {"pipeline": self.pipeline, "run": self.run, "token": self.token}
+        if db.run("ledger/lease_check.sql.j2", **names, **values).rows:
+            failpoint.reached("lease held")
+            return True
+        self._renewed = float("-inf")
+        return False
+
+    def free(self, db: Connection, names: dict[str, str]) -> None:
+        """Give it back; the row stays, so that tokens only ever grow."""
+        db.run("ledger/lease_free.sql.j2", **names, pipeline=self.pipeline, token=self.token)
+
+
+def acquire(db: Connection, names: dict[str, str], pipeline: str, run: str, seconds: float) -> Lease:
+    """Take the lease. A holder on this host whose process is gone is replaced at once, another when it has expired.
+
+    Raises `LeaseHeld`.
+    """
+    mine = {"pipeline": pipeline, "run": run, "holder": user(), "host": _host(), "pid": os.getpid(), "seconds": seconds}
+    while True:
+        began = time.monotonic()
+        row = _row(db, names, pipeline)
+        if row is None:
+            try:
+                db.run("ledger/lease_first.sql.j2", **names, **mine)
+            except DatabaseError:
+                if _row(db, names, pipeline) is None:
+                    raise
+                continue  # another run was first
+            return Lease(pipeline, run, 1, seconds, began)
+        token, free = int(row[4]), bool(row[8])
+        holder = _holder(row)
+        dead = not free and gone(holder)
+        if not free and not dead:
+            raise LeaseHeld(holder)
+        try:
+            taken = db.run("ledger/lease_take.sql.j2", **names, **mine, token=token, gone=holder.run if dead else None)
+        except DatabaseError as failure:
+            if holder.run is None:
+                raise  # nobody holds it: the table cannot be written
+            # The holder stands still in a transaction of its own, whose lock on the row we cannot wait for.
+            raise LeaseHeld(holder) from failure
+        if taken.rowcount == 1:
+            return Lease(pipeline, run, token + 1, seconds, began)
+
+
+def holder(db: Connection, names: dict[str, str], pipeline: str) -> Holder | None:
+    """Who holds the lease now; None when nobody does or it has expired."""
+    row = _row(db, names, pipeline)
+    return _holder(row) if row is not None and not row[8] else None
+
+
+def break_lease(db: Connection, names: dict[str, str], pipeline: str) -> Holder | None:
+    """Free the lease whoever has it; the holder's token is worth nothing from then on."""
+    row = _row(db, names, pipeline)
+    if row is None or row[8]:
+        return None
+    db.run("ledger/lease_free.sql.j2", **names, pipeline=pipeline, token=row[4])
+    return _holder(row)
+
+
+class Heartbeat:
+    """Renews a lease from a thread and a connection of its own, three times per expiry, and sooner after one that failed."""
+
+    def __init__(self, lease: Lease, connect: Callable[[], Connection], names: dict[str, str]) -> None:
+        self._lease, self._names = lease, names
+        # A beat that waits for longer than this comes too late anyway.
+        self._kept = Kept(connect, time_limit=lease.seconds / 3)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=self._lease.seconds)
+
+    def _run(self) -> None:
+        # A beat that fails is tried again: the lease says itself when it is not valid any more.
+        wait = self._lease.seconds / 3
+        while not self._stop.wait(wait):
+            try:
+                with self._kept.connection() as connection:
+                    if not self._lease.renew(connection, self._names):
+                        break
+                self._lease.trouble = None
+                wait = self._lease.seconds / 3
+            except SyncLedgerError as failure:
+                if self._lease.trouble is None:
+                    _LOG.warning("the lease cannot be renewed (%s); trying again", printable(str(failure)))
+                self._lease.trouble = str(failure)
+                wait = self._lease.seconds / 30
+        self._kept.close()
+
+
+def _row(db: Connection, names: dict[str, str], pipeline: str) -> Any:
+    rows = db.run("ledger/lease.sql.j2", **names, pipeline=pipeline).rows
+    return rows[0] if rows else None
+
+
+def _holder(row: Any) -> Holder:
+    return Holder(row[0], row[1], row[2], int(row[3] or 0), row[5], row[6], row[7])
+
+
+def _host() -> str:
+    return socket.gethostname()[:255]
+
+
+def gone(holder: Holder) -> bool:
+    """True when the holder ran on this host and its process is not there any more."""
+    if holder.host != _host() or sys.platform == "win32":  # there, asking for a process by signal ends it
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,1 @@
+"""Runs things: one run, the schedule, child processes."""

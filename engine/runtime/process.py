@@ -1,0 +1,121 @@
+"""Delivers one part of an entity in a process of its own, on this machine or another; what it needs it builds itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import orjson
+
+from engine import app
+from engine.context import RunContext, utc_now
+from engine.db.connection import Connection
+from engine.errors import LedgerError, SpecError, SyncLedgerError
+from engine.observe import masks
+from engine.observe.observer import Silent
+from engine.store.base import Kept
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.partition import Part, PartResult
+from engine.sync.path import deliver
+from engine.sync.settlement import EntityReport
+from engine.sync.spec.load import Loaded, load
+
+_LOOK_SECONDS = 0.5
+
+
+def digest(spec: Path) -> str:
+    """What tells one text of a spec from another."""
+    return hashlib.sha256(spec.read_bytes()).hexdigest()
+
+
+def work(part: Part) -> PartResult:
+    """Deliver a part under the run's lease. What goes wrong is in the result."""
+    report = EntityReport(part.entity)
+    try:
+        loaded = _same_spec(part)
+        _work(part, loaded, report)
+    except (SyncLedgerError, OSError) as failure:
+        report.error, report.gravity = f"worker {_name()}: {failure}", "database"
+    # Here, since a token that this process has fetched is known to no other.
+    error = masks.masked(report.error) if report.error else None
+    samples = [replace(sample, reason=masks.masked(sample.reason)) for sample in report.samples]
+    return PartResult(report.counts, error, report.gravity, samples, report.met)
+
+
+def _same_spec(part: Part) -> Loaded:
+    spec = Path(part.spec)
+    if not spec.is_file():
+        raise LedgerError(f"there is no spec {spec} here; the project must stand under the same path on every worker")
+    if digest(spec) != part.digest:
+        raise LedgerError(f"the spec {spec} here has another text than where the run was started")
+    try:
+        return load(spec)
+    except SpecError as failure:
+        raise LedgerError(f"the spec cannot be used here: {failure}") from failure
+
+
+def _work(part: Part, loaded: Loaded, report: EntityReport) -> None:
+    pipeline = loaded.pipeline
+    assert pipeline is not None, "load() gives a pipeline or raises"  # noqa: S101
+    run = RunContext(part.run, part.started, utc_now, threading.Event(), part.last_success)
+    with app.connections(pipeline) as opened:
+        ledger = app.open_ledger(opened, run, loaded.secrets)
+        ledger.share(part.token, pipeline.lease_expires)
+        watch = _Watch(part, ledger, opened.another_ledger, run, report)
+        try:
+            with (
+                ledger.heartbeat(opened.another_ledger),
+                watch,
+                app.tools(loaded, opened, ledger, run, Silent(), part.of) as tools,
+            ):
+                entity = next(entity for entity in pipeline.entities if entity.name == part.entity)
+                deliver(entity, tools, report, span=part.span)
+        finally:
+            ledger.db.close()
+
+
+class _Watch:
+    """Tells the run how far the part is, and hears from it when to stop, through the ledger, from a thread of its own."""
+
+    def __init__(
+        self, part: Part, ledger: Ledger, connect: Callable[[], Connection], run: RunContext, report: EntityReport
+    ) -> None:
+        self._part, self._kept, self._run, self._report = part, Kept(connect), run, report
+        self._ledger = Ledger(ledger.db, ledger.spec, ledger.pipeline, ledger.run, ledger.mask)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=60)
+
+    def _watch(self) -> None:
+        while True:
+            ended = self._stop.wait(_LOOK_SECONDS)
+            # A look that fails is tried again: the part itself says when the ledger is gone.
+            with suppress(SyncLedgerError):
+                self._look()
+            if ended:
+                self._kept.close()
+                return
+
+    def _look(self) -> None:
+        with self._kept.connection() as connection:
+            self._ledger.db = connection
+            counts = orjson.dumps(asdict(self._report.counts)).decode()
+            self._ledger.part(self._part.entity, self._part.number, _name(), counts)
+            if self._ledger.stopping():
+                self._run.cancelled.set()
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,210 @@
+"""One run from the outside: the lease, the entities, the report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from engine import app
+from engine.context import RunContext
+from engine.errors import (
+    ConnectionFailed,
+    LeaseHeld,
+    LedgerError,
+    NotConfirmed,
+    Problem,
+    SourceError,
+    SpecError,
+    SyncLedgerError,
+)
+from engine.observe import logs
+from engine.observe.observer import Observer
+from engine.spec.check import did_you_mean
+from engine.spec.secrets import Secrets
+from engine.sync import preflight
+from engine.sync.ledger.ledger import Ledger
+from engine.sync.model import Entity, Pipeline
+from engine.sync.partition import Crew
+from engine.sync.path import sync
+from engine.sync.preflight import Allowed
+from engine.sync.settlement import EntityReport, Tools
+from engine.sync.spec.load import Loaded
+
+
+@dataclass(slots=True)
+class RunReport:
+    """The outcome of a run, as `--format json` prints it."""
+
+    run_id: str
+    pipeline: str
+    status: str
+    error: str | None = None
+    holder: dict[str, Any] | None = None
+    seconds: float = 0.0
+    entities: list[EntityReport] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """The gravest of: 130 cancelled, 3 refused, 4 a database failed, 1 something was not delivered, 0."""
+        if self.status == "cancelled":
+            return 130
+        if self.status == "refused":
+            return 3
+        if any(entity.gravity == "database" for entity in self.entities) or self.status == "error":
+            return 4
+        return 0 if self.status == "delivered" else 1
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that `run --format json` prints."""
+        entities = [
+            {
+                "name": entity.name,
+                "read": entity.counts.read,
+                **asdict(entity.counts),
+                "seconds": round(entity.seconds, 3),
+                "error": entity.error,
+            }
+            for entity in self.entities
+        ]
+        return {
+            "run_id": self.run_id, "pipeline": self.pipeline, "status": self.status, "error": self.error,
+            "holder": self.holder, "seconds": round(self.seconds, 3), "entities": entities,
+        }  # fmt: skip
+
+
+def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Entity, ...]:
+    """The entities to run, in the spec's order. Raises `SpecError` for a name that is not one."""
+    known = {entity.name for entity in pipeline.entities}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SpecError(
+            [
+                Problem(pipeline.shown, *pipeline.entities_at, f"unknown entity {name!r}{did_you_mean(name, known)}")
+                for name in unknown
+            ]
+        )
+    return tuple(entity for entity in pipeline.entities if not names or entity.name in names)
+
+
+def run_pipeline(
+    loaded: Loaded,
+    observer: Observer,
+    *,
+    names: Sequence[str] = (),
+    limit: int | None = None,
+    cancelled: threading.Event | None = None,
+    crew: Crew | None = None,
+    strict: bool = False,
+    allowed: Allowed = Allowed(),  # noqa: B008 - frozen
+) -> RunReport:
+    """Run a pipeline once; with a `crew` its entities are cut into parts for other processes.
+
+    With `strict` records that were refused by earlier runs count against it too; `allowed` is what a person said beforehand.
+
+    Raises `SpecError` only; everything else is in the report, without secrets.
+    """
+    pipeline = loaded.pipeline
+    assert pipeline is not None, "load() gives a pipeline or raises"  # noqa: S101
+    entities = chosen(pipeline, names)
+    run = RunContext.start(cancelled)
+    logs.RUN.set(run.id)
+    report = RunReport(run.id, pipeline.name, "error")
+    began = time.monotonic()
+    mask = loaded.secrets.mask
+    emptied = app.ledger_is_an_empty_file(pipeline)
+    try:
+        with app.connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
+            run.last_success = ledger.last_success()
+            ledger.started()
+            with _bugs_recorded(ledger, report), app.tools(loaded, opened, ledger, run, observer) as tools:
+                if _may_begin(entities, tools, allowed, limit, report, emptied=emptied):
+                    tools.observer.run_started(run.id)
+                    report.entities = sync(entities, tools, limit, crew)
+                    report.status = _status(report.entities, run, strict=strict)
+            report.seconds = time.monotonic() - began
+            for entity in report.entities:
+                entity.error = mask(entity.error) if entity.error else None
+            # A run that left something out on purpose is no reference for templates that ask for the last success.
+            partial = report.status == "delivered" and bool(names or limit)
+            ledger.ended("partial" if partial else report.status, report.as_json())
+    except LeaseHeld as held:
+        report.status, report.error, report.holder = "refused", mask(str(held)), held.holder.as_json()
+    except LedgerError as failure:
+        report.error = mask(str(failure))
+        report.status = "error"
+        for entity in report.entities:
+            entity.gravity = "database"
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _may_begin(
+    entities: tuple[Entity, ...],
+    tools: Tools,
+    allowed: Allowed,
+    limit: int | None,
+    report: RunReport,
+    *,
+    emptied: bool,
+) -> bool:
+    """True when what is due may be sent. What speaks against it, or cannot be read, is in the report."""
+    try:
+        preflight.check(entities, tools.ledger.spec, tools, allowed, limit, emptied=emptied)
+    except NotConfirmed as failure:
+        report.status, report.error = "incomplete", tools.mask(str(failure))
+        return False
+    except (SourceError, ConnectionFailed):
+        return True  # the entity itself says so when its turn comes
+    return True
+
+
+@contextmanager
+def _held_ledger(opened: app.Connections, run: RunContext, secrets: Secrets) -> Iterator[Ledger]:
+    """The ledger with the pipeline's lease, kept by a heartbeat, given back at the end. Raises `LeaseHeld`."""
+    ledger = app.open_ledger(opened, run, secrets)
+    ledger.acquire(opened.pipeline.lease_expires)
+    try:
+        ledger.prove_fence(opened.another_ledger)
+        with ledger.heartbeat(opened.another_ledger):
+            yield ledger
+    finally:
+        try:
+            ledger.release()
+        finally:
+            ledger.db.close()
+
+
+@contextmanager
+def _bugs_recorded(ledger: Ledger, report: RunReport) -> Iterator[None]:
+    """After a bug the run's row says so, and what it had on the wire is in doubt, as after a crash. The bug goes on."""
+    try:
+        yield
+    except SyncLedgerError:
+        raise
+    except Exception as bug:
+        report.error = f"a bug: {type(bug).__name__}"
+        with suppress(SyncLedgerError):
+            ledger.abandon(f"may have been processed; the run ended by a bug ({type(bug).__name__})")
+            ledger.ended("error", report.as_json())
+        raise
+
+
+def _status(entities: list[EntityReport], run: RunContext, *, strict: bool) -> str:
+    if run.cancelled.is_set():
+        return "cancelled"
+    if any(entity.gravity == "database" for entity in entities):
+        return "error"
+    undelivered = sum(
+        count.rejected
+        + count.failed
+        + count.in_doubt
+        + count.waiting
+        # What earlier runs have refused was said then.
+        - (0 if strict else count.rejected_before + count.resting)
+        for count in (entity.counts for entity in entities)
+    )
+    return "incomplete" if undelivered or any(entity.gravity for entity in entities) else "delivered"

@@ -1,0 +1,1 @@
+"""Pipelines: records from a database to an API."""

@@ -1,0 +1,1 @@
+"""The ledger: what was delivered, and what happened to every record."""

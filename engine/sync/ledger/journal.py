@@ -1,0 +1,133 @@
+"""The crash journal: what is about to be sent is written down first, so that a death at any moment leaves the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from isal import isal_zlib
+
+from engine.db.connection import Connection
+from engine.sync.model import Batch, Outcome
+
+RESEND_BY_HAND = "resolved by hand: resend"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch whose fate is not settled. `age` is seconds on the database's clock; `created` naive UTC."""
+
+    id: str
+    run: str
+    entity: str
+    key: str
+    state: str
+    count: int
+    ids: tuple[str, ...]
+    payload: bytes | None = field(repr=False)
+    age: float
+    reason: str | None
+    created: Any
+
+    @property
+    def ordered_again(self) -> bool:
+        """True when a person said that it shall be sent again, whatever its age and the spec's rule."""
+        return self.state == "in_doubt" and self.reason == RESEND_BY_HAND
+
+    def again(self) -> Batch:
+        """The same bytes under the same key."""
+        if self.payload is None:
+            raise ValueError("a batch without its bytes cannot be sent again")
+        return Batch(self.id, self.entity, self.key, self.ids, self.payload, resent=True)
+
+
+def intend(db: Connection, names: dict[str, str], pipeline: str, run: str, batch: Batch) -> None:
+    """Write a batch with its key and its exact bytes, before any of them is sent."""
+    _insert(db, names, pipeline, run, batch, "in_flight", None)
+
+
+def set_apart(
+    db: Connection, names: dict[str, str], pipeline: str, run: str, outcome: Outcome, state: str, new: Batch
+) -> None:
+    """Give the unknown records of an answered call a row of their own: the API would answer the old key as before."""
+    _insert(db, names, pipeline, run, new, state, outcome.reason)
+
+
+def settle(db: Connection, names: dict[str, str], run: str, outcome: Outcome, state: str) -> bool:
+    """Move a batch from `in_flight` to its next state; False when it is not in flight for this run any more.
+
+    The bytes stay only while they may be needed again.
+    """
+    values = {"run": run, "attempts": outcome.attempts, "status": outcome.status, "reason": outcome.reason}
+    return _move(db, names, outcome.batch.id, "in_flight", state, keep=state in ("in_doubt", "held"), **values)
+
+
+def decide(db: Connection, names: dict[str, str], batch: str, expected: str, state: str, reason: str) -> bool:
+    """Move a batch without a call; False when it is not in the expected state any more."""
+    keep = state in ("in_doubt", "held")
+    return _move(db, names, batch, expected, state, keep=keep, run=None, attempts=0, status=None, reason=reason)
+
+
+def resend(db: Connection, names: dict[str, str], batch: str, run: str) -> bool:
+    """Put a batch of an earlier run in flight again; False when somebody else did something with it."""
+    return db.run("ledger/resend.sql.j2", **names, batch=batch, run=run).rowcount == 1
+
+
+def state(db: Connection, names: dict[str, str], batch: str) -> str | None:
+    """Where a batch stands; None when the journal does not have it."""
+    rows = db.run("ledger/batch_state.sql.j2", **names, batch=batch).rows
+    return rows[0][0] if rows else None
+
+
+def open_batches(
+    db: Connection,
+    names: dict[str, str],
+    pipeline: str,
+    *,
+    entity: str | None = None,
+    batch: str | None = None,
+    payload: bool = False,
+) -> list[OpenBatch]:
+    """The batches that are in flight, in doubt or held, the oldest first; with their bytes if asked for."""
+    rows = db.run(
+        "ledger/open_batches.sql.j2", **names, pipeline=pipeline, entity=entity, batch=batch, payload=payload
+    ).rows
+    return [
+        OpenBatch(
+            row[0], row[1], row[2], row[3], row[4], int(row[5]), tuple(orjson.loads(row[6])),
+            zlib.decompress(row[7]) if row[7] else None, float(row[8]), row[9], row[10],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _insert(
+    db: Connection, names: dict[str, str], pipeline: str, run: str, batch: Batch, state: str, reason: str | None
+) -> None:
+    # The quickest level: the bytes are there for a crash, and every batch pays for them. It is zlib's format (RFC 1950).
+    payload = isal_zlib.compress(batch.payload, 1) if batch.payload else None
+    db.run(
+        "ledger/intend.sql.j2",
+        **names,
+        batch=batch.id,
+        run=run,
+        pipeline=pipeline,
+        entity=batch.entity,
+        key=batch.key,
+        state=state,
+        count=len(batch.ids),
+        ids=orjson.dumps(batch.ids).decode(),
+        payload=payload,
+        sha=hashlib.sha256(batch.payload).hexdigest() if batch.payload else None,
+        reason=reason,
+    )
+
+
+def _move(
+    db: Connection, names: dict[str, str], batch: str, expected: str, state: str, *, keep: bool, **values: Any
+) -> bool:
+    moved = db.run("ledger/settle.sql.j2", **names, batch=batch, expected=expected, state=state, keep=keep, **values)
+    return moved.rowcount == 1

@@ -1,0 +1,96 @@
+"""What every part of the ledger stands on: its connection, its tables, and one kind of error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from engine.db.connection import Connection
+from engine.errors import DatabaseError, LedgerError
+from engine.store import encoding, rights
+from engine.store.tables import ensure
+from engine.sync.ledger import indexes, log, tracking
+from engine.sync.ledger.tables import Tables
+from engine.sync.model import LedgerSpec
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Store:
+    """One pipeline's tables. Every method of the classes below raises `LedgerError` when they cannot be read or written."""
+
+    db: Connection
+    spec: LedgerSpec
+    pipeline: str
+    run: str
+    mask: Callable[[str], str] = field(default=lambda text: text)
+    tables: Tables = field(init=False)
+    _folds: bool | None = field(default=None, init=False)
+    _encoding: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.tables = Tables.of(self.spec)
+
+    def prepare(self) -> str:
+        """Create absent tables and check the others; says which was found and which made, and where."""
+        with self.guard("cannot be prepared"):
+            found = ensure(self.db, self.tables.all(), self.names)
+            indexes.ensure(self.db, self.tables)
+            self.encoding()
+            return found
+
+    def check_rights(self) -> None:
+        """Prove that the tables can be written, as far as they are there."""
+        with self.guard("cannot be read"):
+            rights.prove(self.db, self.tables.all())
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The template variables of every ledger statement."""
+        return self.tables.names()
+
+    @property
+    def log(self) -> log.Log:
+        """The log table, as this run writes it."""
+        return log.Log(self.db, self.names, self.spec.application, self.run, self.mask, self.codec())
+
+    def statement(self, name: str, **values: Any) -> Any:
+        """Run one of the ledger's statements."""
+        return self.db.run(f"ledger/{name}.sql.j2", **self.names, **values)
+
+    def folds(self) -> bool:
+        """True when the tracking table takes IDs that differ only in case for one; asked once."""
+        if self._folds is None:
+            self._folds = tracking.folds(self.db, self.names)
+        return self._folds
+
+    def encoding(self) -> str:
+        """The encoding of the ledger's text, as the database calls it; asked once."""
+        if self._encoding is None:
+            names = [str(row[0]) for row in self.statement("encoding").rows if row[0]]
+            self._encoding = next((name for name in names if encoding.codec(name)), "UTF8")
+        return self._encoding
+
+    def codec(self) -> str | None:
+        """The codec of a ledger that cannot hold every text; None of one that can."""
+        return encoding.codec(self.encoding())
+
+    def storable(self, text: str) -> str:
+        """The text without secrets, as the ledger can hold it."""
+        return encoding.storable(self.mask(text), self.codec())
+
+    def read(self, look: Callable[[], Result]) -> Result:
+        """Ask the ledger something."""
+        with self.guard("cannot be read"):
+            return look()
+
+    @contextmanager
+    def guard(self, what: str) -> Iterator[None]:
+        """Names the ledger in the errors of its database."""
+        try:
+            yield
+        except DatabaseError as failure:
+            raise LedgerError(f"the ledger {self.db.description} {what}: {failure}") from failure

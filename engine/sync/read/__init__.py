@@ -1,0 +1,1 @@
+"""Reads the source: pages by key, exclusion of delivered records, incremental reading."""

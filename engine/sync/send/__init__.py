@@ -1,0 +1,1 @@
+"""Sends batches: chunks, calls, bisection of refused batches."""

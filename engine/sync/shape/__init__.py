@@ -1,0 +1,1 @@
+"""Shapes records: transform and fields."""

@@ -1,0 +1,1 @@
+"""The pipeline spec: what it means, and the objects made from it."""
