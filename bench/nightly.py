@@ -27,7 +27,7 @@ import ledger as large_ledger
 
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection, Rows
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.observe.observer import Silent
 from engine.runtime.runner import run_pipeline
 from engine.sync.ledger.ledger import Ledger

@@ -41,10 +41,19 @@ class DatabaseError(SyncLedgerError):
     """A statement failed. `sqlstate` is the driver's, where it has one (sqlite3 has none).
 
     `lost`: the connection is gone, a new one may work. `refused`: the statement fails again however often it is tried.
+    `undecodable`: a row holds text that is not UTF-8.
     """
 
-    def __init__(self, message: str, sqlstate: str | None = None, *, lost: bool = False, refused: bool = False) -> None:
-        self.sqlstate, self.lost, self.refused = sqlstate, lost, refused
+    def __init__(
+        self,
+        message: str,
+        sqlstate: str | None = None,
+        *,
+        lost: bool = False,
+        refused: bool = False,
+        undecodable: bool = False,
+    ) -> None:
+        self.sqlstate, self.lost, self.refused, self.undecodable = sqlstate, lost, refused, undecodable
         super().__init__(message)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.db.connection import Connection
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.model import LedgerSpec
 from tests.test_tsql import STATEMENTS, variables
@@ -151,8 +151,8 @@ def statements(db: Connection) -> Iterator[tuple[str, Statement]]:
 
 def rows_read(db: Connection, statement: Statement) -> int:
     """Rows of tables that a statement reads, by the database's own count; what it writes is rolled back."""
-    if isinstance(db.raw, sqlite3.Connection):
-        return _steps(db.raw, db, statement) // 10  # at least ten steps of its machine for each row
+    if isinstance(db.driver.raw, sqlite3.Connection):
+        return _steps(db.driver.raw, db, statement) // 10  # at least ten steps of its machine for each row
     analyze = {"postgresql": "EXPLAIN (ANALYZE, FORMAT JSON) ", "mysql": "ANALYZE FORMAT=JSON "}[db.dialect.name]
     found: Any = None
 

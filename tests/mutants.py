@@ -32,7 +32,9 @@ HANGS = 120
 """Seconds after which one test counts as hanging: that is noticed."""
 ENOUGH = 0.9
 LEDGER = "contract changes rejects history case crash ledger_retries lost_connections first_run since why parking plans"
-SPEC = "schema reader interpolation expressions patterns validate misspelt_columns hints secrets masking transform columns"
+SPEC = (
+    "schema reader interpolation expressions patterns validate misspelt_columns hints secrets masking transform columns"
+)
 STAGES = "stages contract delivery isolation since narrow fields transform twins sent_again changed_columns spread pace"
 # What covers a file: the longest beginning of its path counts. The quickest tests first: one that fails ends the mutant.
 COVERED = {

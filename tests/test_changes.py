@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.db.connect import open_ledger
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from tests.faultapi import FaultAPI, Request, answer, when
 from tests.project import Project, check_sums
 from tests.test_parking import Inside, named

@@ -26,7 +26,7 @@ from engine.db import dsn
 from engine.db.connect import guess_dialect, open_ledger, open_source
 from engine.db.dialect import dialects
 from engine.db.drivers import mssql, odbc
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed, DatabaseError
 from tests.conftest import absent, fill
@@ -533,7 +533,7 @@ class Ended:
 def test_a_dialect_rolls_back_in_its_own_words_and_the_connection_lives(database: Callable[[str], str]) -> None:
     pyodbc: Any = pytest.importorskip("pyodbc", exc_type=ImportError)
     connection = open_ledger("log", database("postgresql"), ROOT, create=True)
-    connection.raw = Ended(connection.raw, pyodbc.ProgrammingError)
+    connection.driver.raw = Ended(connection.driver.raw, pyodbc.ProgrammingError)
     connection.dialect = replace(connection.dialect, rollback="ROLLBACK")
     connection.execute(Statement("CREATE TABLE T (Id INT PRIMARY KEY)", ()))
     with pytest.raises(DatabaseError, match="duplicate key"), connection.transaction():  # noqa: PT012

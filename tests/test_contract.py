@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from engine.context import RunContext
 from engine.db.connection import Connection
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.errors import LeaseHeld, LedgerError, SourceError
 from engine.identity import InvalidID, canonical
 from engine.sync.counts import Flow

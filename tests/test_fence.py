@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from engine.db.connect import open_ledger
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.errors import LeaseHeld
 from engine.sync.ledger import fence
 from engine.sync.ledger.ledger import Ledger

@@ -14,7 +14,7 @@ import pytest
 from engine import context
 from engine.cli import rejects as rejects_cli
 from engine.db.connect import open_ledger
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.sync.ledger import carried, prune
 from engine.sync.ledger import rejects as reject_table
 from engine.sync.ledger.ledger import Ledger

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from engine.db.connect import open_ledger
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.demo import hr
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums

@@ -22,7 +22,7 @@ import pytest
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection
 from engine.db.drivers import sqlite
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.errors import LedgerError
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.model import Attempt, Batch, LedgerSpec, Outcome, Rejection
@@ -431,11 +431,11 @@ def ledger(text: str) -> Iterator[Ledger]:
         return open_ledger("log", text, ROOT, create=True)
 
     db = opened()
-    if isinstance(db.raw, sqlite3.Connection):
-        db.raw.close()
-        db.raw = sqlite3.connect(text.removeprefix("sqlite:///"), isolation_level=None, factory=LosingSqlite)
+    if isinstance(db.driver.raw, sqlite3.Connection):
+        db.driver.raw.close()
+        db.driver.raw = sqlite3.connect(text.removeprefix("sqlite:///"), isolation_level=None, factory=LosingSqlite)
     else:
-        db.raw = Losing(db.raw, pyodbc.OperationalError)
+        db.driver.raw = Losing(db.driver.raw, pyodbc.OperationalError)
     made = Ledger(db, SPEC, "sync", str(uuid.uuid4()))
     made.prepare()
     made.acquire(60)
@@ -450,7 +450,7 @@ def batch(*ids: str) -> Batch:
 
 def lose_next(ledger: Ledger) -> Any:
     """The next acknowledgement is lost; gives the raw connection, which counts."""
-    raw = ledger.db.raw
+    raw = ledger.db.driver.raw
     raw.armed = True
     return raw
 
@@ -460,7 +460,7 @@ def test_an_intention_whose_acknowledgement_is_lost_stands_once(text: str, ledge
     raw = lose_next(ledger)
     assert ledger.intend(made) is made
     assert raw.lost == 1
-    assert ledger.db.raw is not raw, "written on a new connection"
+    assert ledger.db.driver.raw is not raw, "written on a new connection"
     assert execute(text, "SELECT BatchId, State FROM TB_R_SYNC_BATCH") == [(made.id, "in_flight")]
 
 
@@ -541,9 +541,9 @@ def test_a_lost_lease_is_not_won_back_by_trying_again(text: str, ledger: Ledger)
 
 def test_a_connection_that_is_closed_under_the_ledger_is_replaced(text: str, ledger: Ledger) -> None:
     made = ledger.intend(batch("1"))
-    ledger.db.raw.close()
+    ledger.db.driver.raw.close()
     ledger.attempt(Attempt(made, 1, "http://h/users", 200, 0.1, None, datetime.now(UTC)))
-    ledger.db.raw.close()
+    ledger.db.driver.raw.close()
     ledger.settle(Outcome(made, ("1",), answered=True, attempts=1, status=200))
     assert tracked(text) == [1]
     assert execute(text, "SELECT COUNT(*) FROM SchedulerLog") == [(1,)]

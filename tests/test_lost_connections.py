@@ -23,7 +23,7 @@ from engine.db.connect import open_ledger, open_source
 from engine.db.connection import Connection
 from engine.db.drivers.thread import DriverThread, Stalled, Unusable
 from engine.db.failures import database_error
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed, DatabaseError, LedgerError
 from engine.runs.lease import Heartbeat
@@ -298,7 +298,7 @@ def test_a_lost_connection_is_known_by_its_sqlstate_or_its_drivers_words(
     from engine.db.dialect import dialects
 
     failure = Exception(sqlstate, words) if sqlstate else Exception(words)
-    assert database_error(failure, dialects(ROOT)[dialect]).lost is lost
+    assert database_error(failure, dialects(ROOT)[dialect].lost).lost is lost
 
 
 # A ledger that is away for longer than it is waited for

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from engine.db.connect import open_ledger
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.observe.observer import Silent
 from engine.runtime import runner
 from engine.sync.send import post

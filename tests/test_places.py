@@ -86,7 +86,7 @@ class OtherWords(Connection):
 
 def test_an_absent_table_is_told_from_an_unreadable_one_by_the_catalogue(db: Connection) -> None:
     """Whatever a server calls the error: only its catalogue says whether a table is there."""
-    other = OtherWords(db.raw, db.dialect, db.templates, db.errors, db.mariadb_odbc, db.description)
+    other = OtherWords(db.driver, db.dialect, db.templates, db.description)
     tables = Tables.of(spec())
     assert not present(other, tables.tracking)
     Ledger(other, spec(), "sync", "run").prepare()

@@ -8,7 +8,7 @@ import pytest
 
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.sync.ledger.ledger import Ledger
 from tests.large import JOIN, MAY_SCAN, SERIES, SET, SPEC, fill, rows_read, statements
 from tests.project import ROOT

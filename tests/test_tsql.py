@@ -13,7 +13,8 @@ from jinja2 import meta
 from sqlglot.errors import ErrorLevel
 
 from engine.db.dialect import dialects
-from engine.db.templates import Cut, Newest, PageRequest, RunFacts, Since, Statement, Templates, TrackedIn
+from engine.db.statement import Statement
+from engine.db.templates import Cut, Newest, PageRequest, RunFacts, Since, Templates, TrackedIn
 from engine.identity import MAX_LENGTH, InvalidID, canonical_key
 from engine.spec.reader import read
 from engine.store.places import Name

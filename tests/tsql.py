@@ -22,6 +22,7 @@ from sqlglot.errors import ErrorLevel
 from engine.db import connect
 from engine.db.connection import Connection
 from engine.db.dialect import dialects
+from engine.db.drivers.sqlite import SQLite
 from engine.db.templates import Templates
 from tests.project import ROOT
 
@@ -53,7 +54,7 @@ def _open(text: str, root: Path) -> Connection:
     raw.create_function("db_name", 0, lambda: "tsql")
     raw.executescript(_CATALOGUE)
     dialect = dialects(root)["mssql"]
-    opened = Connection(raw, dialect, Templates(root, dialect), (sqlite3.Error,), description=file)
+    opened = Connection(SQLite(raw), dialect, Templates(root, dialect), file)
     opened.again = lambda: _open(text, root)
     return opened
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from engine.cli.say import say, say_exact
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.observe.masks import masked
 from engine.observe.printable import printable_json
 from engine.observe.words import count

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from engine import failpoint
 from engine.db.dialect import Dialect
+from engine.db.drivers.driver import Driver
+from engine.db.drivers.results import Results
 from engine.db.drivers.thread import DriverThread, Stalled, Unusable
-from engine.db.failures import database_error
-from engine.db.templates import Statement, Templates, is_long
+from engine.db.sessions import Session
+from engine.db.statement import Statement
+from engine.db.templates import Templates
 from engine.errors import DatabaseError
 
 Result = TypeVar("Result")
@@ -30,21 +32,19 @@ class Rows:
     columns: tuple[str, ...]
     rows: list[Any]
     rowcount: int
+    messages: tuple[str, ...] = ()
+    """What the server said meanwhile: PRINT, RAISERROR, NOTICE."""
 
 
 @dataclass(slots=True)
 class Connection:
     """One open connection, used by one thread. Outside `transaction` every statement commits by itself."""
 
-    raw: Any
+    driver: Driver
     dialect: Dialect
     templates: Templates
-    errors: tuple[type[Exception], ...]
-    mariadb_odbc: bool = False
     description: str = ""
-    keeps_journal: bool = False
-    """SQLite's rollback journal is overwritten at a commit, and removed when the connection is closed."""
-    driver: DriverThread | None = None
+    thread: DriverThread | None = None
     """Where the driver's calls run, each for `time_limit` seconds at most; SQLite's run where they are made."""
     time_limit: float = 600.0
     again: Callable[[], Connection] | None = None
@@ -56,17 +56,75 @@ class Connection:
         return self._call(lambda: self._execute(statement))
 
     def _execute(self, statement: Statement) -> Rows:
-        cursor = self.raw.cursor()
+        found = self._begun(statement)
         try:
-            cursor.execute(statement.text, [self._parameter(value) for value in statement.parameters])
-            return _fetch(cursor)
+            return Rows(found.columns, found.rows(), found.rowcount, tuple(found.messages))
         finally:
-            with suppress(*self.errors):
-                cursor.close()
+            with suppress(*self.driver.errors):
+                found.close()
+
+    def _begun(self, statement: Statement) -> Results:
+        return self.driver.execute(statement.text, [self.driver.bind(value) for value in statement.parameters])
+
+    @contextmanager
+    def stream(self, statement: Statement, size: int = 1000) -> Iterator[tuple[tuple[str, ...], Iterator[list[Any]]]]:
+        """Run a query; gives its columns, and its rows `size` at a time, never all at once.
+
+        Nothing else may be done with the connection meanwhile. Raises `DatabaseError`.
+        """
+        found = self._call(lambda: self._begun(statement))
+        try:
+            yield found.columns, self._blocks(found.blocks(size))
+        finally:
+            with suppress(DatabaseError):
+                self._call(found.close)
+
+    def _blocks(self, blocks: Iterator[list[Any]]) -> Iterator[list[Any]]:
+        while (rows := self._call(lambda: next(blocks, None))) is not None:
+            yield rows
+
+    def cancel(self, seconds: float = 5.0) -> bool:
+        """Ask the server to end the statement that runs now; from another thread, which waits so long at most.
+
+        False where the driver cannot, or has not come back: the outcome is in doubt until the session is seen gone.
+        The transaction is still open afterwards, and may hold what the statement has done so far.
+        """
+        asked: list[bool] = []
+        # A server that never acknowledges holds the driver's call for ever.
+        thread = threading.Thread(target=lambda: asked.append(self.driver.cancel()), name="cancel", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        return bool(asked and asked[0])
+
+    def session(self) -> Session | None:
+        """Which session of the server this is; None for a database without sessions. Raises `DatabaseError`."""
+        sessions = self.dialect.sessions
+        return None if sessions is None else Session.of(self.execute(Statement(sessions.mine, ())).rows[0])
+
+    def is_alive(self, session: Session) -> bool:
+        """True while another session of this server is there. Raises `DatabaseError`."""
+        return bool(self.execute(session.statement(self.dialect.told_of(session).alive)).rows)
+
+    def end_session(self, session: Session) -> None:
+        """End another session of this server, with whatever it is doing. Raises `DatabaseError`, also where that is not allowed.
+
+        One that is gone already counts as ended.
+        """
+        with suppress_gone(self, session):
+            self.execute(session.statement(self.dialect.told_of(session).end))
+
+    @contextmanager
+    def lenient(self) -> Iterator[None]:
+        """Text that is not UTF-8 is given with surrogates instead of failing the statement."""
+        self.driver.lenient(True)
+        try:
+            yield
+        finally:
+            self.driver.lenient(False)
 
     def limit_in_driver(self, seconds: int) -> None:
         """Have the driver itself stop every statement after so many seconds. Raises `DatabaseError`."""
-        self._call(lambda: setattr(self.raw, "timeout", seconds))
+        self._call(lambda: self.driver.limit(seconds))
 
     def run(self, template: str, /, **context: Any) -> Rows:
         """Render a named statement and execute it."""
@@ -94,9 +152,9 @@ class Connection:
     def close(self) -> None:
         """Give the connection back; a connection that is already broken counts as closed."""
         with suppress(DatabaseError):
-            self._call(self._close, _CLOSE_SECONDS)
-        if self.driver:
-            self.driver.end()
+            self._call(self.driver.close, _CLOSE_SECONDS)
+        if self.thread:
+            self.thread.end()
 
     def reconnect(self) -> None:
         """Begin a new session in place of this one, which is closed; never inside `transaction`. Raises `ConnectionFailed`."""
@@ -104,15 +162,15 @@ class Connection:
         assert self.again is not None, "every connection that was opened by its alias has it"  # noqa: S101
         self.close()
         fresh = self.again()
-        self.raw, self.driver, self.keeps_journal = fresh.raw, fresh.driver, fresh.keeps_journal
+        self.driver, self.thread = fresh.driver, fresh.thread
         self._in_transaction = False
 
     def _call(self, work: Callable[[], Result], seconds: float | None = None) -> Result:
         """Do something with the driver, within so many seconds. Raises `DatabaseError`."""
         try:
-            return self.driver.call(work, seconds or self.time_limit + _GRACE_SECONDS) if self.driver else work()
-        except self.errors as failure:
-            raise database_error(failure, self.dialect) from failure
+            return self.thread.call(work, seconds or self.time_limit + _GRACE_SECONDS) if self.thread else work()
+        except self.driver.errors as failure:
+            raise self.driver.error(failure, self.dialect.lost) from failure
         except Stalled as failure:
             raise DatabaseError(f"{failure}; the connection is given up (see `timeouts`)") from failure
         except Unusable as failure:
@@ -120,30 +178,17 @@ class Connection:
         except (UnicodeError, OverflowError, ValueError) as failure:
             raise DatabaseError(f"{type(failure).__name__}: {failure}") from failure
 
-    def _close(self) -> None:
-        with suppress(*self.errors):
-            if self.keeps_journal:
-                self.raw.execute("PRAGMA journal_mode = DELETE")  # removes the file, unless somebody is writing
-        self.raw.close()
-
     def _begin(self) -> None:
-        def begin() -> None:
-            if isinstance(self.raw, sqlite3.Connection):
-                self.raw.execute("BEGIN IMMEDIATE")
-            else:
-                self.raw.autocommit = False
-
-        self._call(begin)
+        self._call(self.driver.begin)
         self._in_transaction = True
 
     def _end(self, how: Literal["commit", "rollback"]) -> None:
         if not self._in_transaction:
             return
         try:
-            self._call(self._commit if how == "commit" else self._rollback)
+            self._call(self.driver.commit if how == "commit" else self._rollback)
             self._in_transaction = False
-            if not isinstance(self.raw, sqlite3.Connection):
-                self._call(self._autocommit)
+            self._call(self.driver.autocommit)
         except DatabaseError:
             if how == "rollback":
                 # Nobody knows what state it is in: let the next statement fail loudly.
@@ -151,47 +196,19 @@ class Connection:
                 self.close()
             raise
 
-    def _commit(self) -> None:
-        self.raw.commit()
-
     def _rollback(self) -> None:
         """In the dialect's words where it has some: a server that ended the transaction itself refuses the driver's."""
         if self.dialect.rollback:
             self._execute(Statement(self.dialect.rollback, ()))
         else:
-            self.raw.rollback()
-
-    def _autocommit(self) -> None:
-        self.raw.autocommit = True
-
-    def _parameter(self, value: Any) -> Any:
-        if self.mariadb_odbc:
-            return _for_mariadb(value)
-        if isinstance(self.raw, sqlite3.Connection):
-            if isinstance(value, datetime):
-                return value.isoformat(" ", "microseconds")
-            return value if isinstance(value, (int, float, bytes, type(None))) else str(value)
-        return value
+            self.driver.rollback()
 
 
-def _fetch(cursor: Any) -> Rows:
-    """The first result that has columns; the rest is read too, since drivers report late errors there."""
-    columns: tuple[str, ...] = ()
-    rows: list[Any] = []
-    rowcount = cursor.rowcount
-    more = getattr(cursor, "nextset", None)
-    while True:
-        if cursor.description and not columns:
-            columns = tuple(column[0] for column in cursor.description)
-            rows = cursor.fetchall()
-        if more is None or not more():
-            return Rows(columns, rows, rowcount)
-
-
-def _for_mariadb(value: Any) -> Any:
-    """MariaDB Connector/ODBC 3.1.15 garbles character parameters of 128 bytes and more without an error, but carries
-    bytes of any length. It also drops the fractions of datetime parameters, which text keeps.
-    """
-    if isinstance(value, str):
-        return value.encode() if is_long(value) else value
-    return value.isoformat(" ", "microseconds") if isinstance(value, datetime) else value
+@contextmanager
+def suppress_gone(db: Connection, session: Session) -> Iterator[None]:
+    """Lets an error pass where the session that was to be ended is not there any more."""
+    try:
+        yield
+    except DatabaseError:
+        if db.is_alive(session):
+            raise

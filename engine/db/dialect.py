@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 
 from engine import assets
-from engine.errors import ConnectionFailed
+from engine.db.sessions import Session, Sessions
+from engine.errors import ConnectionFailed, DatabaseError
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,14 @@ class Dialect:
     """What ends a transaction that the server may have ended itself; None where the driver's own ROLLBACK does."""
     driver_timeout: bool = False
     """The drivers themselves stop a query after a time; where they do not, `session` has the server do it."""
+    sessions: Sessions | None = None
+    """How sessions are named, found and ended; None for a database without any."""
+
+    def told_of(self, session: Session) -> Sessions:
+        """The queries on sessions. Raises `DatabaseError` for a database that has none."""
+        if self.sessions is None:
+            raise DatabaseError(f"{self.reported[0]} has no sessions, and so not session {session}")
+        return self.sessions
 
     def quote(self, identifier: str) -> str:
         """The identifier, exactly as it is, between the dialect's quotes."""
@@ -114,4 +123,5 @@ def _load(file: Path) -> Dialect:
         lost=data.get("lost"),
         rollback=data.get("rollback"),
         driver_timeout=data.get("driver_timeout", False),
+        sessions=Sessions(**data["sessions"]) if "sessions" in data else None,
     )

@@ -30,6 +30,7 @@ from jinja2.runtime import Context
 
 from engine.db.bounded import BoundedSandbox, bounded, budget
 from engine.db.dialect import Dialect, template_folders
+from engine.db.statement import Statement
 
 PAGE = "page.sql.j2"
 PLAIN_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_$#]*(\.[A-Za-z_][A-Za-z0-9_$#]*){0,2}")
@@ -40,14 +41,6 @@ class Sql(str):
     """Text that may stand in a statement as it is."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """SQL with `?` for each of its parameters, in order."""
-
-    text: str
-    parameters: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.context import RunContext
 from engine.db.connection import Connection
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.errors import ConnectionFailed, EntityError, SourceError
 from engine.http.session import Caller
 from engine.sync.counts import Counts, Flow

@@ -29,6 +29,15 @@ _NOT_IN_MSSQL_PYTHON = ("APP", "WSID", "Language")
 """Keys that only name the client."""
 _INSTALL = "Install msodbcsql18 from Microsoft's packages, or: pip install 'syncledger[mssql]'"
 
+
+class MssqlPython(odbc.ODBC):
+    """Microsoft's mssql-python, which needs no unixODBC. It takes and gives what pyodbc does, but cannot cancel."""
+
+    def cancel(self) -> bool:
+        """It has no public cancel: the session has to be ended instead."""
+        return False
+
+
 Pairs = list[tuple[str, str]]
 
 
@@ -116,8 +125,6 @@ def _by_mssql_python(module: ModuleType, pairs: Pairs, root: Path, timeouts: Tim
         raise ConnectionFailed(f"cannot connect: {database_error(failure)}") from failure
     dialect = by_reported_name("Microsoft SQL Server", root)
     where = dsn.where(text, "SQL Server")
-    opened = Connection(
-        raw, dialect, Templates(root, dialect), (module.Error,), description=where, driver=thread,
-        time_limit=timeouts.query,
-    )  # fmt: skip
+    made = MssqlPython(raw, (module.Error,))
+    opened = Connection(made, dialect, Templates(root, dialect), where, thread=thread, time_limit=timeouts.query)
     return begin_session(opened, timeouts)

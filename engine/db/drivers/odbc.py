@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import ModuleType
@@ -14,18 +15,87 @@ from typing import Any
 from engine.db import dsn
 from engine.db.connection import Connection
 from engine.db.dialect import Dialect, by_driver_name, by_reported_name, dialects
+from engine.db.drivers.results import Results
 from engine.db.drivers.session import begin_session
 from engine.db.drivers.thread import DriverThread, Stalled
 from engine.db.failures import database_error
-from engine.db.templates import Templates
+from engine.db.templates import Templates, is_long
 from engine.db.timeouts import Timeouts
-from engine.errors import ConnectionFailed
+from engine.errors import ConnectionFailed, DatabaseError
 
 _SS_TIMESTAMPOFFSET = -155  # msodbcsql.h: SQL_SS_TIMESTAMPOFFSET
 INSTALL_DRIVER = (
     "Install it: SQL Server: msodbcsql18 from Microsoft's packages; PostgreSQL: apt-get install odbc-postgresql; "
     "MariaDB/MySQL: apt-get install odbc-mariadb."
 )
+
+
+class ODBC:
+    """pyodbc with any ODBC driver."""
+
+    def __init__(self, raw: Any, errors: tuple[type[Exception], ...], *, mariadb: bool = False) -> None:
+        self.raw, self.errors, self._mariadb = raw, errors, mariadb
+        self._running: Any = None
+
+    def execute(self, text: str, parameters: Sequence[Any]) -> Results:
+        """Run a statement."""
+        cursor = self._running = self.raw.cursor()
+        try:
+            cursor.execute(text, parameters)
+            return Results(cursor)
+        except BaseException:
+            with suppress(*self.errors):
+                cursor.close()
+            raise
+
+    def begin(self) -> None:
+        """Statements do not commit any more."""
+        self.raw.autocommit = False
+
+    def commit(self) -> None:
+        """Make it durable."""
+        self.raw.commit()
+
+    def rollback(self) -> None:
+        """Undo it."""
+        self.raw.rollback()
+
+    def autocommit(self) -> None:
+        """Every statement commits by itself again."""
+        self.raw.autocommit = True
+
+    def limit(self, seconds: int) -> None:
+        """SQL_ATTR_QUERY_TIMEOUT of every statement from now on."""
+        self.raw.timeout = seconds
+
+    def bind(self, value: Any) -> Any:
+        """MariaDB Connector/ODBC 3.1.15 garbles character parameters of 128 bytes and more without an error, but carries
+        bytes of any length. It also drops the fractions of datetime parameters, which text keeps.
+        """
+        if not self._mariadb:
+            return value
+        if isinstance(value, str):
+            return value.encode() if is_long(value) else value
+        return value.isoformat(" ", "microseconds") if isinstance(value, datetime) else value
+
+    def cancel(self) -> bool:
+        """SQLCancel, which ODBC allows from another thread. It may hang where the server never acknowledges it."""
+        running = self._running
+        if running is not None:
+            with suppress(*self.errors):  # the statement has ended meanwhile
+                running.cancel()
+        return running is not None
+
+    def lenient(self, on: bool) -> None:
+        """Nothing: servers hold no text that is not text."""
+
+    def error(self, failure: Exception, lost: str | None) -> DatabaseError:
+        """The words and the SQLSTATE that ODBC gives."""
+        return database_error(failure, lost)
+
+    def close(self) -> None:
+        """End the session."""
+        self.raw.close()
 
 
 def opened(text: str, root: Path, timeouts: Timeouts) -> Connection:
@@ -73,22 +143,22 @@ def connected(pyodbc: ModuleType, text: str, suggested: Dialect | None, root: Pa
     extra = [(key, value) for key, value in (suggested.odbc if suggested else ()) if key.casefold() not in given]
     whole = text.rstrip("; ") + ";" + dsn.join(extra)
     pyodbc.pooling = False  # type: ignore[attr-defined]  # a setting of the module
-    driver = DriverThread("odbc")
+    thread = DriverThread("odbc")
     try:
-        raw = driver.call(lambda: pyodbc.connect(whole, autocommit=True, timeout=timeouts.login), timeouts.connect + 1)
+        raw = thread.call(lambda: pyodbc.connect(whole, autocommit=True, timeout=timeouts.login), timeouts.connect + 1)
     except (pyodbc.Error, UnicodeError, Stalled) as failure:
-        driver.end()
+        thread.end()
         where = dsn.where(text, "the database")
         raise ConnectionFailed(f"cannot connect to {where}: {database_error(failure)}") from failure
     try:
-        return begin_session(_connection(pyodbc, raw, driver, text, root, timeouts), timeouts)
+        return begin_session(_connection(pyodbc, raw, thread, text, root, timeouts), timeouts)
     except BaseException:
-        driver.end()
+        thread.end()
         raise
 
 
 def _connection(
-    pyodbc: ModuleType, raw: Any, driver: DriverThread, text: str, root: Path, timeouts: Timeouts
+    pyodbc: ModuleType, raw: Any, thread: DriverThread, text: str, root: Path, timeouts: Timeouts
 ) -> Connection:
     """What was connected, as one of the dialect that its driver reports. Raises `ConnectionFailed`."""
     try:
@@ -100,17 +170,9 @@ def _connection(
     except BaseException:
         raw.close()
         raise
+    made = ODBC(raw, (pyodbc.Error,), mariadb=mariadb)
     where = dsn.where(text, reported)
-    return Connection(
-        raw,
-        dialect,
-        Templates(root, dialect),
-        (pyodbc.Error,),
-        mariadb,
-        where,
-        driver=driver,
-        time_limit=timeouts.query,
-    )
+    return Connection(made, dialect, Templates(root, dialect), where, thread=thread, time_limit=timeouts.query)
 
 
 def guid(raw: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from engine.db.connection import Connection
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed, DatabaseError
 

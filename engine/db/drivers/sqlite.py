@@ -6,18 +6,96 @@ import os
 import shlex
 import sqlite3
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from engine.db import dsn
 from engine.db.connection import Connection
 from engine.db.dialect import by_reported_name
+from engine.db.drivers.results import Results
+from engine.db.failures import is_lost
 from engine.db.templates import Templates
-from engine.errors import ConnectionFailed
+from engine.errors import ConnectionFailed, DatabaseError
 
 BUSY_SECONDS = 10
+_PASSING = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+)
+"""Somebody else has the file, or its disk does not answer."""
 _APPLICATION = int.from_bytes(b"SyLe")
 """Marks a file as a ledger. https://www.sqlite.org/pragma.html#pragma_application_id"""
+
+
+class SQLite:
+    """Python's sqlite3. It has no sessions that another connection could see."""
+
+    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+
+    def __init__(self, raw: sqlite3.Connection, keeps_journal: bool = False) -> None:
+        self.raw, self._keeps_journal = raw, keeps_journal
+
+    def execute(self, text: str, parameters: Sequence[Any]) -> Results:
+        """Run a statement."""
+        cursor = self.raw.cursor()
+        cursor.execute(text, parameters)
+        return Results(cursor)
+
+    def begin(self) -> None:
+        """Take the only writer's place at once: a transaction that began by reading could not become a writing one."""
+        self.raw.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make it durable."""
+        self.raw.commit()
+
+    def rollback(self) -> None:
+        """Undo it."""
+        self.raw.rollback()
+
+    def autocommit(self) -> None:
+        """Nothing: a connection without isolation level always does."""
+
+    def limit(self, seconds: int) -> None:
+        """Nothing: statements end by themselves or by `cancel`."""
+
+    def bind(self, value: Any) -> Any:
+        """Times as text, in the form that SQLite's own functions give; what it has no type for as text too."""
+        if isinstance(value, datetime):
+            return value.isoformat(" ", "microseconds")
+        return value if isinstance(value, (int, float, bytes, type(None))) else str(value)
+
+    def cancel(self) -> bool:
+        """Interrupt whatever runs. https://www.sqlite.org/c3ref/interrupt.html"""
+        self.raw.interrupt()
+        return True
+
+    def lenient(self, on: bool) -> None:
+        """Bytes that are not UTF-8 become surrogates."""
+        self.raw.text_factory = (lambda data: data.decode("utf-8", "surrogateescape")) if on else str
+
+    def error(self, failure: Exception, lost: str | None) -> DatabaseError:
+        """SQLite has result codes instead of SQLSTATEs. https://www.sqlite.org/rescode.html"""
+        code = getattr(failure, "sqlite_errorcode", None)
+        return DatabaseError(
+            str(failure) or type(failure).__name__,
+            lost=is_lost(str(failure), None, lost),
+            refused=code is not None and code & 0xFF not in _PASSING,
+            undecodable="decode to UTF-8" in str(failure),  # sqlite3 raises this one itself, without a code
+        )
+
+    def close(self) -> None:
+        """Close it, and remove the journal that was kept, unless somebody is writing."""
+        with suppress(*self.errors):
+            if self._keeps_journal:
+                self.raw.execute("PRAGMA journal_mode = DELETE")
+        self.raw.close()
 
 
 def file_of(text: str, root: Path) -> Path:
@@ -39,9 +117,7 @@ def opened(text: str, root: Path, *, create: bool, read_only: bool) -> Connectio
     except (sqlite3.Error, OSError) as failure:
         raise ConnectionFailed(f"cannot open the SQLite file {file}: {failure}") from failure
     dialect = by_reported_name("SQLite", root)
-    return Connection(
-        raw, dialect, Templates(root, dialect), (sqlite3.Error,), keeps_journal=keeps_journal, description=str(file)
-    )
+    return Connection(SQLite(raw, keeps_journal), dialect, Templates(root, dialect), str(file))
 
 
 def _check_absent(file: Path, root: Path, *, create: bool) -> None:

@@ -15,7 +15,8 @@ from petl.util.base import Table
 
 from engine.context import RunContext
 from engine.db.connection import Connection
-from engine.db.templates import Statement, TrackedIn
+from engine.db.statement import Statement
+from engine.db.templates import TrackedIn
 from engine.errors import EntityError
 from engine.identity import InvalidID, canonical_guids, canonical_key
 from engine.sync.counts import Flow

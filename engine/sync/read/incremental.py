@@ -16,7 +16,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
 
-from engine.db.templates import Newest, PageRequest, RunFacts, Since, Statement
+from engine.db.statement import Statement
+from engine.db.templates import Newest, PageRequest, RunFacts, Since
 from engine.errors import EntityError
 from engine.sync.ledger import watermarks
 from engine.sync.ledger.watermarks import Watermark

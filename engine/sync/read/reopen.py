@@ -6,7 +6,7 @@ import logging
 
 from engine.context import RunContext
 from engine.db.connection import Connection, Rows
-from engine.db.templates import Statement
+from engine.db.statement import Statement
 from engine.errors import ConnectionFailed, DatabaseError
 from engine.observe.printable import printable
 

@@ -7,7 +7,8 @@ import re
 from jinja2 import TemplateNotFound
 
 from engine.db.connection import Connection
-from engine.db.templates import PLAIN_TABLE, Statement
+from engine.db.statement import Statement
+from engine.db.templates import PLAIN_TABLE
 from engine.errors import DatabaseError
 from engine.sync.read.source import Reader
 

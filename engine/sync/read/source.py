@@ -11,7 +11,8 @@ from jinja2 import TemplateError
 
 from engine.context import RunContext
 from engine.db.connection import Connection, Rows
-from engine.db.templates import Cut, PageRequest, RunFacts, Since, Statement, TrackedIn, line_of
+from engine.db.statement import Statement
+from engine.db.templates import Cut, PageRequest, RunFacts, Since, TrackedIn, line_of
 from engine.errors import DatabaseError, EntityError, SourceError
 from engine.identity import InvalidID, canonical_key
 from engine.sync.model import Entity
@@ -179,15 +180,11 @@ class Reader:
         try:
             return self.execute(statement)
         except DatabaseError as failure:
-            if "decode to UTF-8" not in str(failure):
+            if not failure.undecodable:
                 raise SourceError(f"entity {self.entity.name!r}: the source cannot be read: {failure}") from failure
         # SQLite holds bytes that are not UTF-8: read the page again so that only the records that have them are refused.
-        raw = self.connection.raw
-        raw.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-        try:
+        with self.connection.lenient():
             return self.execute(statement)
-        finally:
-            raw.text_factory = str
 
     def request(self, names: tuple[str, ...], after: Key | None, limit: int) -> PageRequest:
         """A page of rows."""
@@ -223,7 +220,7 @@ class Reader:
         try:
             return reopen.execute(self.connection, statement, self.entity.name, self.run)
         except DatabaseError as failure:
-            if "decode to UTF-8" in str(failure):
+            if failure.undecodable:
                 raise
             raise SourceError(f"entity {self.entity.name!r}: the source cannot be read: {failure}") from failure
 

@@ -15,7 +15,8 @@ from sqlparse import lexer
 from sqlparse import tokens as kinds
 
 from engine.db.dialect import template_folders
-from engine.db.templates import PAGE, PAGE_VARIABLES, PageRequest, RunFacts, Statement, Templates, pages_itself, wrap
+from engine.db.statement import Statement
+from engine.db.templates import PAGE, PAGE_VARIABLES, PageRequest, RunFacts, Templates, pages_itself, wrap
 from engine.errors import Problem
 from engine.spec.check import did_you_mean
 from engine.spec.reader import Document, Place
