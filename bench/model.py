@@ -82,7 +82,6 @@ def _never(rejection: object) -> None:
 
 
 def _pipeline(loaded: Loaded) -> Pipeline:
-    assert loaded.pipeline is not None
     return loaded.pipeline
 
 

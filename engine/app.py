@@ -13,7 +13,7 @@ from engine.db.connection import Connection
 from engine.errors import ConnectionFailed, LedgerError
 from engine.http.session import Caller
 from engine.observe.observer import Careful, Observer
-from engine.spec.secrets import Secrets
+from engine.observe.secrets import Secrets
 from engine.sync.ledger.due import Due
 from engine.sync.ledger.durable import Patience
 from engine.sync.ledger.history import History

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 
@@ -15,6 +15,17 @@ class Problem:
     column: int
     message: str
     severity: Literal["error", "warning"] = "error"
+    unset: bool = False
+    """A variable is not set: `validate` warns of it, and nothing can run."""
+
+    @property
+    def is_error(self) -> bool:
+        """True for what makes the document wrong."""
+        return self.severity == "error"
+
+    def in_the_way(self) -> Problem | None:
+        """The problem as an error, where it keeps a document from running; else None."""
+        return replace(self, severity="error") if self.is_error or self.unset else None
 
     def __str__(self) -> str:
         prefix = "warning: " if self.severity == "warning" else ""

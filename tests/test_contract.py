@@ -656,7 +656,6 @@ class Source:
             self.project.spec["entities"].clear()
             self.project.entity("Things", **keys)
             pipeline = load(self.project.write()).pipeline
-            assert pipeline is not None
             self._entities[repr(keys)] = pipeline.entities[0]
         return replace(self._entities[repr(keys)], page_size=page_size)
 

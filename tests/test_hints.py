@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import Problem
 from engine.runtime.connection_check import check_connections
-from engine.sync.spec.load import examine
+from engine.sync.spec.load import examine, load
 from tests.project import Project
 
 HEAD = 'version: 1\nname: sync\nconnections: { default: "sqlite:///source.db", log: "sqlite:///log.db" }\n'
@@ -198,7 +198,7 @@ def test_columns_of_one_name_are_called_by_that_name(made: Project) -> None:
     """SQLite calls the second `Name` of a derived table `Name:1`; the user wrote `Name`."""
     made.users(1)
     made.entity(query="SELECT u.Id, u.Name, v.name FROM Users u JOIN Users v ON u.Id = v.Id")
-    loaded = examine(made.write(), {})
+    loaded = load(made.write(), {})
     (failure,) = [p for p in check_connections(loaded).problems if p.severity == "error"]
     assert "two columns called 'Name'" in failure.message
     assert ":1" not in failure.message

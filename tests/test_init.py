@@ -74,7 +74,6 @@ def test_a_composite_key_and_a_table_without_a_key(
     )
     engine("init", tmp_path / "a", "--connection", text, "--table", "Jobs")
     pipeline = load(tmp_path / "a" / "pipelines" / "jobs.yaml").pipeline
-    assert pipeline is not None
     assert pipeline.entities[0].id == ("Emp no", "Dept")
     assert 'SELECT Name, Dept, "Emp no" FROM Jobs' in (tmp_path / "a" / "templates" / "sql" / "jobs.sql.j2").read_text()
     engine("init", tmp_path / "b", "--connection", text, "--table", "Loose")
@@ -91,7 +90,6 @@ def test_a_connection_string_comes_back_as_it_was_given(
     monkeypatch.chdir(tmp_path)
     engine("init", tmp_path / "new", "--connection", f"sqlite:///{file.name}", "--table", "T")
     pipeline = load(tmp_path / "new" / "pipelines" / "t.yaml").pipeline
-    assert pipeline is not None
     assert pipeline.connections["default"] == f"sqlite:///{file}"
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from engine.http.settings import BearerAuth
+from engine.spec.load import project_root
 from engine.sync.model import Pipeline
-from engine.sync.spec.load import Loaded, examine, project_root
+from engine.sync.spec.load import Examined, examine
 from tests.faultapi import FaultAPI
 from tests.project import Project
 
@@ -26,14 +27,14 @@ def made(tmp_path: Path) -> Project:
     return project
 
 
-def look(made: Project, environment: Mapping[str, str] | None = None) -> Loaded:
+def look(made: Project, environment: Mapping[str, str] | None = None) -> Examined:
     return examine(made.write(), environment or {})
 
 
 def pipeline(made: Project, environment: Mapping[str, str] | None = None) -> Pipeline:
     loaded = look(made, environment)
-    assert loaded.pipeline, loaded.problems
-    return loaded.pipeline
+    assert loaded.loaded, loaded.problems
+    return loaded.loaded.pipeline
 
 
 def described(made: Project, text: str, environment: Mapping[str, str] | None = None) -> str:
@@ -156,7 +157,7 @@ def test_a_missing_variable_is_a_warning_at_its_value_and_leaves_no_pipeline(mad
     (problem,) = loaded.problems
     assert (problem.severity, problem.line, problem.column) == ("warning", 4, 12)
     assert "NOWHERE" in problem.message
-    assert loaded.pipeline is None
+    assert loaded.loaded is None
 
 
 def test_every_missing_variable_of_one_text_is_named(made: Project) -> None:
@@ -231,7 +232,7 @@ def test_an_env_file_that_is_not_utf_8_is_a_problem_and_no_crash(made: Project) 
 def test_the_env_file_beside_the_spec_is_not_the_projects(made: Project) -> None:
     (made.folder / "pipelines" / ".env").write_text("A=beside\n")
     made.spec["description"] = "${A}"
-    assert look(made).pipeline is None
+    assert look(made).loaded is None
 
 
 def test_a_real_process_takes_both_and_leaves_the_current_folder_alone(project: Project, api: FaultAPI) -> None:
@@ -283,8 +284,9 @@ def test_a_relative_spec_has_the_same_root(made: Project, monkeypatch: pytest.Mo
     made.spec["description"] = "${A}"
     made.write()
     loaded = examine(Path("sync.yaml"), {})
-    assert loaded.pipeline
-    assert (loaded.pipeline.description, loaded.pipeline.root) == ("x", made.folder)
+    assert loaded.loaded
+    pipeline = loaded.loaded.pipeline
+    assert (pipeline.description, pipeline.root) == ("x", made.folder)
 
 
 def test_certificates_are_sought_in_the_project_root(

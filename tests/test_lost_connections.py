@@ -415,7 +415,6 @@ def test_the_wait_for_a_ledger_is_a_key_of_the_spec(project: Project) -> None:
     project.users(1)
     project.entity()
     pipeline = load(project.write()).pipeline
-    assert pipeline is not None
     assert pipeline.ledger.wait == 120
     assert pipeline.timeouts == Timeouts(connect=15, query=3600)
     project.spec["timeouts"] = {"query": "0s"}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from engine.observe import masks
 from engine.observe.secrets import Secrets
-from engine.sync.spec.load import Loaded, examine
+from engine.sync.spec.load import Examined, examine
 from tests.project import Project
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -217,8 +217,9 @@ def test_what_a_variable_gave_of_a_url_is_masked_but_for_host_and_plain_words(
     project.entity(endpoint=keys.get("endpoint", "/users"))
     project.spec["api"]["base_url"] = keys.get("base_url", "http://h")
     loaded = _loaded(project, value)
-    assert loaded.pipeline is not None, loaded.problems
-    base, endpoint = loaded.pipeline.api.base_url, loaded.pipeline.entities[0].endpoint
+    assert loaded.loaded is not None, loaded.problems
+    pipeline = loaded.loaded.pipeline
+    base, endpoint = pipeline.api.base_url, pipeline.entities[0].endpoint
     assert value in base + endpoint
     assert loaded.secrets.mask(base + endpoint).removeprefix("http://h/") == shown.removeprefix("/")
 
@@ -237,5 +238,5 @@ def test_a_proxy_and_a_token_url_from_variables_are_masked_too(project: Project)
     assert mask("http://hr:S3cret@proxy.example:3128") == "http://hr:***@proxy.example:3128"
 
 
-def _loaded(project: Project, value: str) -> Loaded:
+def _loaded(project: Project, value: str) -> Examined:
     return examine(project.write(), {"V": value})

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from engine.errors import Problem, SpecError
 from engine.spec.reader import Document, parse, read
-from engine.sync.spec.load import Loaded, examine
+from engine.sync.spec.load import Examined, examine
 from tests.project import ROOT, Project
 
 SYNC = (ROOT / "pipelines" / "sync.yaml").read_bytes()
@@ -446,27 +446,27 @@ SHAPED = st.dictionaries(st.sampled_from(TOP), VALUES, max_size=8).map(
 
 
 @pytest.fixture
-def look(tmp_path: Path) -> Callable[[bytes], Loaded]:
+def look(tmp_path: Path) -> Callable[[bytes], Examined]:
     made = Project(tmp_path / "project")
     made.template("users.sql.j2", '{% extends "page.sql.j2" %}{% block query %}SELECT Id FROM T{% endblock %}')
 
-    def examined(raw: bytes) -> Loaded:
+    def examined(raw: bytes) -> Examined:
         made.file.write_bytes(raw)
         return examine(made.file, {"A": "text", "DEFAULT_CONNECTION": "sqlite:///a.db"})
 
     return examined
 
 
-def _has_problems_or_a_pipeline(loaded: Loaded) -> None:
+def _has_problems_or_a_pipeline(loaded: Examined) -> None:
     errors = [one for one in loaded.problems if one.severity == "error"]
-    assert loaded.pipeline is None or not errors
-    assert loaded.pipeline is not None or loaded.problems
+    assert loaded.loaded is None or not errors
+    assert loaded.loaded is not None or loaded.problems
     assert all(one.line >= 1 and one.column >= 1 and "\n" not in str(one) for one in loaded.problems)
 
 
 @settings(max_examples=40)
 @given(raw=ANYTHING)
-def test_a_file_of_any_bytes_gives_problems(look: Callable[[bytes], Loaded], raw: bytes) -> None:
+def test_a_file_of_any_bytes_gives_problems(look: Callable[[bytes], Examined], raw: bytes) -> None:
     loaded = look(raw)
     assert loaded.problems
     _has_problems_or_a_pipeline(loaded)
@@ -474,11 +474,11 @@ def test_a_file_of_any_bytes_gives_problems(look: Callable[[bytes], Loaded], raw
 
 @settings(max_examples=40)
 @given(raw=MUTATED)
-def test_a_damaged_spec_gives_problems_or_a_pipeline(look: Callable[[bytes], Loaded], raw: bytes) -> None:
+def test_a_damaged_spec_gives_problems_or_a_pipeline(look: Callable[[bytes], Examined], raw: bytes) -> None:
     _has_problems_or_a_pipeline(look(raw))
 
 
 @settings(max_examples=150)
 @given(raw=SHAPED)
-def test_a_spec_of_any_shape_gives_problems_or_a_pipeline(look: Callable[[bytes], Loaded], raw: bytes) -> None:
+def test_a_spec_of_any_shape_gives_problems_or_a_pipeline(look: Callable[[bytes], Examined], raw: bytes) -> None:
     _has_problems_or_a_pipeline(look(raw))

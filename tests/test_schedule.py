@@ -453,7 +453,6 @@ def remember(file: Path, due: datetime) -> None:
 
 def schedule_of(file: Path) -> Schedule:
     pipeline = load(file).pipeline
-    assert pipeline is not None
     assert pipeline.schedule is not None
     return pipeline.schedule
 

@@ -12,8 +12,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from engine.cli.init import SPEC as INIT_SPEC
-from engine.spec.check import schema
 from engine.sync.spec.load import examine
+from engine.sync.spec.schema import SCHEMA
 from tests.project import ROOT, Project
 
 FILE = ROOT / "schema" / "pipeline.schema.json"
@@ -110,7 +110,7 @@ def resolved(part: dict[str, Any]) -> dict[str, Any]:
     """The part itself, or what its `$ref` names."""
     if "$ref" not in part:
         return part
-    found: Any = schema()
+    found: Any = SCHEMA.whole
     for step in part["$ref"].removeprefix("#/").split("/"):
         found = found[step]
     return found
@@ -119,8 +119,8 @@ def resolved(part: dict[str, Any]) -> dict[str, Any]:
 def objects(part: dict[str, Any] | None = None, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every part of the schema that has properties, with its path."""
     if part is None:
-        yield from objects(schema(), "")
-        for name, definition in schema()["$defs"].items():
+        yield from objects(SCHEMA.whole, "")
+        for name, definition in SCHEMA.whole["$defs"].items():
             yield from objects(definition, f"/{name}")
         return
     if "properties" in part:
@@ -146,7 +146,7 @@ OBJECTS = dict(objects())
 
 def accepts(part: dict[str, Any], value: Any) -> list[str]:
     """What a part of the schema says against a value."""
-    validator = Draft202012Validator({**part, "$defs": schema()["$defs"]})
+    validator = Draft202012Validator({**part, "$defs": SCHEMA.whole["$defs"]})
     return [
         error.message
         for error in validator.iter_errors(value)
@@ -157,7 +157,7 @@ def accepts(part: dict[str, Any], value: Any) -> list[str]:
 
 def test_the_schema_is_valid_2020_12() -> None:
     Draft202012Validator.check_schema(json.loads(FILE.read_text(encoding="utf-8")))
-    Draft202012Validator.check_schema(schema())
+    Draft202012Validator.check_schema(SCHEMA.whole)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,8 @@ def test_the_example_of_the_design_becomes_the_pipeline_it_describes(tmp_path: P
     environment = ENVIRONMENT
     loaded = examine(hr_project(tmp_path).write(EXAMPLE), environment)
     assert [str(problem) for problem in loaded.problems if problem.severity == "error"] == []
-    pipeline = loaded.pipeline
+    assert loaded.loaded
+    pipeline = loaded.loaded.pipeline
     assert pipeline
     (entity,) = pipeline.entities
     assert (entity.template, entity.id, entity.wrap, entity.page_size) == ("users.sql.j2", ("Id",), "items", 10_000)
@@ -301,7 +302,8 @@ def test_a_spec_of_nothing_but_the_required_keys_gets_every_default(tmp_path: Pa
     )
     loaded = examine(made.write(text), {})
     assert loaded.problems == []
-    pipeline = loaded.pipeline
+    assert loaded.loaded
+    pipeline = loaded.loaded.pipeline
     assert pipeline
     assert (pipeline.api.timeout, pipeline.api.in_flight, pipeline.api.verify, pipeline.api.gzip) == (
         30.0,

@@ -92,7 +92,6 @@ def test_ranges_hold_every_row_once(
     project.spec["connections"]["default"] = text
     project.entity("T", id=key, page_size=4)
     pipeline = load(project.write()).pipeline
-    assert pipeline is not None
     entity: Entity = pipeline.entities[0]
     connection = open_source("default", text, project.folder)
     try:

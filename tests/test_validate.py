@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from engine.cli.main import COMMANDS, cli
 from engine.errors import Problem
 from engine.spec import durations
-from engine.spec.check import schema
 from engine.sync.spec.load import examine
+from engine.sync.spec.schema import SCHEMA
 from tests.project import ROOT, Inside, Project
 
 HEAD = """\
@@ -116,7 +116,7 @@ def test_problems_are_sorted_and_none_is_told_twice(made: Project) -> None:
 def test_a_sound_spec_has_no_problems(made: Project) -> None:
     loaded = examine(made.write(HEAD + USERS), {})
     assert loaded.problems == []
-    assert loaded.pipeline
+    assert loaded.loaded
 
 
 def test_the_shipped_pipeline_has_no_errors() -> None:
@@ -257,8 +257,8 @@ def test_an_entity_takes_its_own_sql_over_the_query_of_the_defaults(made: Projec
     )
     loaded = examine(made.write(text), {})
     assert loaded.problems == []
-    assert loaded.pipeline
-    assert [(made_.template, made_.query) for made_ in loaded.pipeline.entities] == [
+    assert loaded.loaded
+    assert [(made_.template, made_.query) for made_ in loaded.loaded.pipeline.entities] == [
         ("a.sql.j2", None),
         (None, "SELECT Id FROM T"),
     ]
@@ -879,7 +879,7 @@ def test_every_duration_has_a_longest_one_and_a_longer_is_told_where_it_stands(m
         path.split(".")[-1] for path in TOO_LONG
     )
     assert all(len(problem.message) < 200 for problem in longest)
-    of_schema = json.dumps(schema()).count(json.dumps(durations.PATTERN))
+    of_schema = json.dumps(SCHEMA.whole).count(json.dumps(durations.PATTERN))
     # An entity's are there once more, under `defaults`, unless it refers to them.
     assert of_schema <= len(TOO_LONG), "a duration of the schema is missing above"
 

@@ -54,7 +54,6 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
     """Track every record that ENTITY's source holds now, without sending any: for an API that has them already."""
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
-    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     chosen = common.chosen(loaded.pipeline, [entity], format_)[0]
     if not yes:
         click.confirm(
@@ -97,7 +96,6 @@ def forget(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
     """Un-track records of ENTITY, so that the next run sends them again. Exit code 1 when one was not tracked."""
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
-    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     chosen = common.chosen(loaded.pipeline, [entity], format_)[0]
     wanted = common.canonical_ids(chosen, ids)
     with app.connections(loaded.pipeline) as opened:
@@ -126,7 +124,6 @@ def retry(spec: Path, entity: str, ids: tuple[str, ...], format_: str) -> int:
     """
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
-    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     chosen = common.chosen(loaded.pipeline, [entity], format_)[0]
     wanted = common.canonical_ids(chosen, ids) if ids else None
     caller = Caller(loaded.pipeline.api)
@@ -158,7 +155,6 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
     """
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
-    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     with app.connections(loaded.pipeline) as opened:
         ledger = app.open_acts(opened, loaded.secrets)
         found = ledger.open_batches(batch)
@@ -184,7 +180,6 @@ def unlock(spec: Path, yes: bool, format_: str) -> int:
     """Break the lease of SPEC's pipeline. A run that still goes on can then neither send nor settle."""
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
-    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     with app.connections(loaded.pipeline) as opened:
         ledger = app.open_acts(opened, loaded.secrets)
         holder = ledger.holder()

@@ -49,7 +49,6 @@ def plan(
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     pipeline = loaded.pipeline
-    assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     caller = Caller(pipeline.api)
     preview = preview or int(full)
     try:

@@ -51,7 +51,6 @@ def prune(spec: Path, days: int, dry_run: bool, format_: str) -> int:
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     pipeline = loaded.pipeline
-    assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     entities = [entity.name for entity in pipeline.entities]
     with app.connections(pipeline) as opened:
         history = app.open_history(opened, loaded.secrets)

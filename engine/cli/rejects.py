@@ -62,7 +62,6 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
     common.log_setup("text", quiet=True)
     asked = "json" if format_ == "json" else "text"
     loaded = common.load_spec(spec, asked)
-    assert loaded.pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     names = [entity.name for entity in common.chosen(loaded.pipeline, entities, asked)]
     with app.connections(loaded.pipeline) as opened:
         history = app.open_history(opened, loaded.secrets)

@@ -12,9 +12,9 @@ from engine.cli import common
 from engine.cli.say import say, say_json
 from engine.errors import LedgerError
 from engine.http.session import Caller
+from engine.observe.secrets import Secrets
 from engine.observe.words import state
 from engine.runs.lease import Holder
-from engine.spec.secrets import Secrets
 from engine.sync.ledger.history import Run, Standing
 from engine.sync.ledger.journal import OpenBatch
 from engine.sync.ledger.parks import Park
@@ -39,7 +39,6 @@ def status(spec: Path, limit: int, format_: str) -> int:
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     pipeline = loaded.pipeline
-    assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     with app.connections(pipeline) as opened:
         ledger = app.open_history(opened, loaded.secrets)
         runs = ledger.runs(limit) if ledger else []

@@ -11,7 +11,7 @@ from engine.errors import Problem
 from engine.observe import masks
 from engine.observe.words import count
 from engine.sync.spec.across import across
-from engine.sync.spec.load import Loaded, examine
+from engine.sync.spec.load import Examined, examine
 
 EPILOG = """\b
 Examples:
@@ -42,27 +42,30 @@ def validate(specs: tuple[Path, ...], connect: bool, api: bool, format_: str) ->
     unreachable = False
     if connect or api:
         problems, unreachable = _outside(found, connect=connect, api=api, quiet=format_ == "json")
-    problems += [Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity) for p in across(found)]
+    problems += [
+        Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity)
+        for p in across([one.loaded for one in found if one.loaded])
+    ]
     _print(problems, format_, len(specs))
-    if any(problem.severity == "error" for problem in problems):
+    if any(problem.is_error for problem in problems):
         return 4 if unreachable else 2
     return 0
 
 
-def _outside(found: list[Loaded], *, connect: bool, api: bool, quiet: bool) -> tuple[list[Problem], bool]:
+def _outside(found: list[Examined], *, connect: bool, api: bool, quiet: bool) -> tuple[list[Problem], bool]:
     """All problems, those of the databases and the API too, and whether one could not be reached; a missing variable is an error here."""
     from engine.runtime.api_check import check_api  # noqa: PLC0415 - petl and drivers only where they are used
     from engine.runtime.connection_check import check_connections  # noqa: PLC0415
 
-    problems = [_as_error(problem) for loaded in found for problem in loaded.problems]
-    wrong_spec = any(problem.severity == "error" for loaded in found for problem in loaded.problems)
+    problems = [problem.in_the_way() or problem for one in found for problem in one.problems]
+    wrong_spec = any(problem.is_error for one in found for problem in one.problems)
     failed, met = False, []
-    for loaded in found:
-        if loaded.pipeline and connect:
+    for loaded in [one.loaded for one in found if one.loaded]:
+        if connect:
             checked = check_connections(loaded)
             met += checked.problems
             failed = failed or checked.database_failed
-        if loaded.pipeline and api:
+        if api:
             tried = check_api(loaded)
             met += tried.problems
             failed = failed or tried.unreachable
@@ -70,12 +73,6 @@ def _outside(found: list[Loaded], *, connect: bool, api: bool, quiet: bool) -> t
                 say(f"{loaded.pipeline.name}: {tried.answered}", err=True)
     problems += [Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity) for p in met]
     return problems, failed and not wrong_spec
-
-
-def _as_error(problem: Problem) -> Problem:
-    missing = "environment variable" in problem.message
-    severity = "error" if missing else problem.severity
-    return Problem(problem.file, problem.line, problem.column, problem.message, severity)
 
 
 def _print(problems: list[Problem], format_: str, specs: int) -> None:
@@ -89,7 +86,7 @@ def _print(problems: list[Problem], format_: str, specs: int) -> None:
     for problem in problems:
         say(_annotation(problem) if format_ == "github" else str(problem))
     if format_ == "text":
-        errors = sum(problem.severity == "error" for problem in problems)
+        errors = sum(problem.is_error for problem in problems)
         what = f"{count(errors, 'error')}, {count(len(problems) - errors, 'warning')}" if problems else "no problems"
         say(f"{count(specs, 'spec')}: {what}", err=True)
 

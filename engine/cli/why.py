@@ -61,7 +61,6 @@ def why(spec: Path, entity: str, id_: str, format_: str) -> int:
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)
     pipeline = loaded.pipeline
-    assert pipeline is not None  # noqa: S101 - load_spec leaves otherwise
     chosen = common.chosen(pipeline, [entity], format_)[0]
     wanted = common.canonical_ids(chosen, [id_])[0]
     with app.connections(pipeline) as opened:

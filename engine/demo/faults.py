@@ -19,8 +19,8 @@ from jsonschema import Draft202012Validator
 from engine.demo.wire import Part
 from engine.errors import Problem, SpecError
 from engine.spec import durations
-from engine.spec.check import did_you_mean
 from engine.spec.reader import Document, Place, read
+from engine.spec.suggest import did_you_mean
 
 ANY = "*"
 

@@ -28,7 +28,6 @@ class Tried:
 def check_api(loaded: Loaded) -> Tried:
     """Fetch the token, if there is one to fetch, and make the request of `api.check` once."""
     pipeline, tried = loaded.pipeline, Tried()
-    assert pipeline is not None  # noqa: S101 - the caller has one
     caller = Caller(replace(pipeline.api, gzip=False), loaded.secrets.add)
     try:
         caller.authenticate()

@@ -38,7 +38,6 @@ class Checked:
 def check_connections(loaded: Loaded) -> Checked:
     """Open every connection that the pipeline uses and look."""
     pipeline = loaded.pipeline
-    assert pipeline is not None  # noqa: S101 - the caller has one
     found = Checked()
     with app.connections(pipeline) as opened:
         for index, entity in enumerate(pipeline.entities):
@@ -115,7 +114,6 @@ def _check_clashes(
 def _check_privacy(loaded: Loaded, found: Checked) -> None:
     """A SQLite ledger holds what was sent: it should be readable for its owner alone."""
     pipeline = loaded.pipeline
-    assert pipeline is not None  # noqa: S101 - the caller has one
     text = pipeline.connections[pipeline.ledger.connection]
     if not text.startswith(dsn.SQLITE):
         return

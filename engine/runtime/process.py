@@ -62,7 +62,6 @@ def _same_spec(part: Part) -> Loaded:
 
 def _work(part: Part, loaded: Loaded, report: EntityReport) -> None:
     pipeline = loaded.pipeline
-    assert pipeline is not None, "load() gives a pipeline or raises"  # noqa: S101
     run = RunContext(part.run, part.started, utc_now, threading.Event(), part.last_success)
     with app.connections(pipeline) as opened:
         ledger = app.open_ledger(opened, run, loaded.secrets)

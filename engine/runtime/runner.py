@@ -23,8 +23,8 @@ from engine.errors import (
 )
 from engine.observe import logs
 from engine.observe.observer import Observer
-from engine.spec.check import did_you_mean
-from engine.spec.secrets import Secrets
+from engine.observe.secrets import Secrets
+from engine.spec.suggest import did_you_mean
 from engine.sync import preflight
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.model import Entity, Pipeline
@@ -108,7 +108,6 @@ def run_pipeline(
     Raises `SpecError` only; everything else is in the report, without secrets.
     """
     pipeline = loaded.pipeline
-    assert pipeline is not None, "load() gives a pipeline or raises"  # noqa: S101
     entities = chosen(pipeline, names)
     run = RunContext.start(cancelled)
     logs.RUN.set(run.id)

@@ -156,7 +156,6 @@ class Memory:
     def look(self, entry: Entry) -> datetime | None:
         """The same, without creating anything. Raises `LedgerError`."""
         loaded = self._loaded[entry.spec]
-        assert loaded.pipeline is not None  # noqa: S101 - load() gives one
         with app.connections(loaded.pipeline) as opened:
             due = app.read_due(opened, loaded.secrets)
             return due.last_due() if due else None
@@ -167,7 +166,6 @@ class Memory:
 
     def _due(self, entry: Entry, work: Callable[[Any], Any]) -> Any:
         loaded = self._loaded[entry.spec]
-        assert loaded.pipeline is not None  # noqa: S101 - load() gives one
         with app.connections(loaded.pipeline) as opened:
             return work(app.open_due(opened, loaded.secrets))
 
@@ -203,7 +201,7 @@ def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:
         except SpecError as failure:
             problems += failure.problems
             continue
-        pipeline: Pipeline = read[spec].pipeline  # type: ignore[assignment]  # load() gives one
+        pipeline: Pipeline = read[spec].pipeline
         if pipeline.schedule is None:
             problems.append(
                 read[spec].document.problem(

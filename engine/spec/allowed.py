@@ -11,7 +11,7 @@ from jinja2 import filters, nodes, tests
 from engine.sandbox import methods
 from engine.sandbox.filters import FILTERS
 from engine.sandbox.tests import TESTS
-from engine.spec.check import did_you_mean
+from engine.spec.suggest import did_you_mean
 
 
 class NotAllowed(ValueError):

@@ -2,90 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import Any, get_args
 
-import orjson
-from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
-from engine import assets
 from engine.errors import Problem
 from engine.spec import hints
 from engine.spec.environment import Interpolated
 from engine.spec.field_types import FieldType
 from engine.spec.reader import Document, Place, resolve
+from engine.spec.schema import Schema
+from engine.spec.suggest import did_you_mean
 
 _KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
-_VARIABLE = {"type": "string", "pattern": "\\$\\{"}
-"""What the schema's file allows beside the right form of a value."""
-_SECRET_PLACES = (("connections",), ("api", "auth"), ("api", "headers"), ("api", "proxy"))
 
 
-def _pattern(validator: Any, pattern: str, instance: Any, _part: Any) -> Iterator[ValidationError]:
-    """`$` means the end of the text, as in JSON Schema's dialect; Python's also matches before a last line break."""
-    if validator.is_type(instance, "string") and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
-        yield ValidationError(f"{instance!r} does not match {pattern!r}")
-
-
-_Validator: Any = validators.extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
-
-
-@cache
-def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a pipeline whose variables are replaced.
-
-    The file is for editors as well, which see `${NAME}` where a number will stand; here only the number is right.
-    """
-    loaded: dict[str, Any] = _without_variables(
-        orjson.loads((assets.folder("schema") / "pipeline.schema.json").read_bytes())
-    )
-    return loaded
-
-
-def _without_variables(part: Any) -> Any:
-    if isinstance(part, list):
-        return [_without_variables(inner) for inner in part]
-    if not isinstance(part, dict):
-        return part
-    if _VARIABLE in part.get("anyOf", ()):
-        part = {**{key: value for key, value in part.items() if key != "anyOf"}, **part["anyOf"][0]}
-    return {key: _without_variables(inner) for key, inner in part.items()}
-
-
-@cache
-def _validator() -> Any:
-    return _Validator(schema())
-
-
-def did_you_mean(word: object, known: Iterable[object]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or the names there are."""
-    names = [str(name) for name in known]
-    folded = {name.casefold(): name for name in names}
-    near = difflib.get_close_matches(str(word).casefold(), folded, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean {folded[near[0]]!r}?"
-    return f"; there are: {', '.join(sorted(names))}" if names else ""
-
-
-def check(document: Document, found: Interpolated) -> list[Problem]:
+def check(document: Document, found: Interpolated, schema: Schema) -> list[Problem]:
     """All violations of the schema. Numbers and booleans that came as text from a variable are converted in place."""
-    errors = list(_validator().iter_errors(found.data))
+    errors = list(schema.validator.iter_errors(found.data))
     # Every error is looked at: each may stand for another variable.
-    converted = [_convert(error, found) for error in errors]
-    if _convert_booleans(found) or any(converted):
-        errors = list(_validator().iter_errors(found.data))
+    converted = [_convert(error, found, schema) for error in errors]
+    if _convert_booleans(found, schema) or any(converted):
+        errors = list(schema.validator.iter_errors(found.data))
     problems: dict[Problem, None] = {}
     for error in errors:
         if tuple(error.absolute_path) not in found.missing:
-            problems.update(dict.fromkeys(_explain(error, document)))
+            problems.update(dict.fromkeys(_explain(error, document, schema)))
     return list(problems)
 
 
-def _convert_booleans(found: Interpolated) -> bool:
+def _convert_booleans(found: Interpolated, schema: Schema) -> bool:
     """`${VERIFY}` with true or false, where the schema allows text as well: the word is meant."""
     changed = False
     for place in found.places:
@@ -93,31 +40,18 @@ def _convert_booleans(found: Interpolated) -> bool:
         value = found.data
         for step in place:
             holder, value = value, value[step]
-        if value in ("true", "false") and "boolean" in subschema(place).get("type", ()):
+        if value in ("true", "false") and "boolean" in schema.of(place).get("type", ()):
             holder[place[-1]] = value == "true"
             changed = True
     return changed
 
 
-def subschema(place: Place) -> dict[str, Any]:
-    """What the schema says of the value at a place; empty where it says nothing."""
-    part = schema()
-    for step in place:
-        part = part.get("items", {}) if isinstance(step, int) else part.get("properties", {}).get(step, {})
-        if "$ref" in part:
-            target = schema()
-            for name in part["$ref"].removeprefix("#/").split("/"):
-                target = target[name]
-            part = target
-    return part
-
-
-def _convert(error: ValidationError, found: Interpolated) -> bool:
+def _convert(error: ValidationError, found: Interpolated, schema: Schema) -> bool:
     place = tuple(error.absolute_path)
     if error.validator != "type" or place not in found.places or not isinstance(error.instance, str):
         return False
     value = resolve(error.instance)
-    if not _validator().evolve(schema=error.schema).is_valid(value):
+    if not schema.validator.evolve(schema=error.schema).is_valid(value):
         return False
     holder = found.data
     for step in place[:-1]:
@@ -126,7 +60,7 @@ def _convert(error: ValidationError, found: Interpolated) -> bool:
     return True
 
 
-def _explain(error: ValidationError, document: Document) -> Iterator[Problem]:
+def _explain(error: ValidationError, document: Document, schema: Schema) -> Iterator[Problem]:
     place: Place = tuple(error.absolute_path)
     part: dict[str, Any] = error.schema  # type: ignore[assignment]  # every subschema of ours is an object
     expected: Any = error.validator_value
@@ -148,17 +82,17 @@ def _explain(error: ValidationError, document: Document) -> Iterator[Problem]:
         case _ if error.parent is None and list(error.absolute_schema_path)[-2:-1] == ["propertyNames"]:
             yield document.problem((*place, instance), f"{instance!r} cannot be a name here", at_key=True)
         case _:
-            yield document.problem(place, _sentence(error, place, document))
+            yield document.problem(place, _sentence(error, place, document, schema))
 
 
 def _here(place: Place) -> str:
     return f"{'.'.join(str(step) for step in place)}: " if place else ""
 
 
-def _sentence(error: ValidationError, place: Place, document: Document) -> str:
+def _sentence(error: ValidationError, place: Place, document: Document, schema: Schema) -> str:
     part: dict[str, Any] = error.schema  # type: ignore[assignment]  # every subschema of ours is an object
     expected: Any = error.validator_value
-    shown, title = _shown(error.instance, place, document), part.get("title", "value")
+    shown, title = _shown(error.instance, place, document, schema), part.get("title", "value")
     hint = hints.for_value(str(place[-1]), part, error.instance) if place and error.instance is not None else None
     if hint and error.validator in ("type", "pattern"):
         return f"{_name(place)} is {shown}; {hint}"
@@ -201,14 +135,14 @@ def _name(place: Place) -> str:
     return repr(names[-1]) if names else "the document"
 
 
-def _shown(value: Any, place: Place, document: Document) -> str:
+def _shown(value: Any, place: Place, document: Document, schema: Schema) -> str:
     """The value as written in the file, never what a variable holds; nothing where it may be a secret."""
-    if place == ("api", "base_url") and isinstance(value, str):
+    if schema.of(place).get("format") == "uri" and isinstance(value, str):
         # Where it came from a variable, the name alone would not tell what is wrong.
         return repr(hints.url(value)) + (
             f" (from {document.raw[place]})" if document.raw.get(place, value) != value else ""
         )
-    if any(place[: len(secret)] == secret for secret in _SECRET_PLACES) and not isinstance(value, (dict, list)):
+    if schema.is_secret(place) and not isinstance(value, (dict, list)):
         return "not shown" if value is not None else "empty"
     if isinstance(value, dict):
         return "a mapping"

@@ -48,14 +48,16 @@ class Document:
     block_scalars: set[Place] = field(default_factory=set)
     lines: list[str] = field(default_factory=list)
 
-    def problem(self, place: Place, message: str, *, at_key: bool = False, warning: bool = False) -> Problem:
+    def problem(
+        self, place: Place, message: str, *, at_key: bool = False, warning: bool = False, unset: bool = False
+    ) -> Problem:
         """A problem at a value (or its key); where the place does not exist, at the nearest parent that does."""
         marks = self.keys if at_key else self.values
         while place and place not in marks:
             place = place[:-1]
             marks = self.values
         line, column = marks.get(place, (1, 1))
-        return Problem(self.file, line, column, message, "warning" if warning else "error")
+        return Problem(self.file, line, column, message, "warning" if warning else "error", unset)
 
 
 def read(path: Path, shown: str) -> Document:

@@ -15,8 +15,6 @@ def across(specs: Iterable[Loaded]) -> list[Problem]:
     entities: dict[tuple[str, str, str], str] = {}
     for loaded in specs:
         pipeline, document = loaded.pipeline, loaded.document
-        if pipeline is None:
-            continue
         ledger = pipeline.connections[pipeline.ledger.connection]
         other = pipelines.setdefault((ledger, pipeline.name), document.file)
         if other != document.file:

@@ -9,16 +9,16 @@ from zoneinfo import ZoneInfo
 from engine.db.timeouts import Timeouts
 from engine.http.settings import Api, Auth, BasicAuth, BearerAuth, Breaker, HeaderAuth, OAuth2, Retry
 from engine.runs.times import Schedule
-from engine.spec.check import schema
 from engine.spec.durations import SECONDS, seconds
 from engine.sync.model import ChangedSince, Entity, Field, Guard, LedgerSpec, Operation, Pipeline, Results
-from engine.sync.spec.lint import merge
+from engine.sync.spec.schema import SCHEMA
+from engine.sync.spec.subject import merge
 
 
 def build(data: dict[str, Any], file: Path, root: Path) -> Pipeline:
     """The pipeline that the data describes."""
-    full = _with_defaults({key: value for key, value in data.items() if key != "defaults"}, schema())
-    entity_schema = schema()["$defs"]["entity"]
+    full = _with_defaults({key: value for key, value in data.items() if key != "defaults"}, SCHEMA.whole)
+    entity_schema = SCHEMA.whole["$defs"]["entity"]
     merged = [merge(data.get("defaults") or {}, entity) for entity in data["entities"]]
     return Pipeline(
         name=full["name"],

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import TemplateError, nodes
 from jsonschema import Draft202012Validator
@@ -19,13 +19,14 @@ from engine.db import connect
 from engine.db.templates import PAGE, Templates, wrap
 from engine.errors import Problem
 from engine.spec import expressions
-from engine.spec.check import did_you_mean, schema
 from engine.spec.patterns import Pattern, PatternError
 from engine.spec.reader import Document, Place
+from engine.spec.subject import Subject
+from engine.spec.suggest import did_you_mean
 from engine.sync.spec import select_list
-
-if TYPE_CHECKING:
-    from engine.sync.spec.lint import Subject
+from engine.sync.spec.schema import SCHEMA
+from engine.sync.spec.subject import entities
+from engine.sync.spec.subject import place as place_of
 
 Step = tuple[str, Any]
 """One operation of `transform`: its name and its argument as written."""
@@ -34,13 +35,13 @@ Step = tuple[str, Any]
 def misspelt(subject: Subject) -> Iterator[Problem]:
     """Names in the `transform` and the `fields` of each entity that no column has, as far as its SQL shows its columns."""
     templates = Templates(subject.root, connect.guess_dialect("", subject.root))
-    for index, entity, merged in subject.entities():
+    for index, entity, merged in entities(subject):
         known = _source(subject, templates, index, entity, merged)
         transform = merged.get("transform")
         places = Places(
             str(entity.get("name", index)),
-            subject.place(index, entity, "transform"),
-            subject.place(index, entity, "fields"),
+            place_of(subject, index, entity, "transform"),
+            place_of(subject, index, entity, "fields"),
         )
         yield from check(subject.document, places, _steps(transform), _texts(merged.get("fields")), known)
 
@@ -162,7 +163,7 @@ def _sound(name: str, argument: Any) -> bool:
 
 @cache
 def _operation() -> Any:
-    return Draft202012Validator(schema()["$defs"]["operation"])
+    return Draft202012Validator(SCHEMA.whole["$defs"]["operation"])
 
 
 def _steps(transform: Any) -> list[Step]:
@@ -181,7 +182,7 @@ def _source(
     """The columns of an entity's SQL, where its SELECT list shows them."""
     name, query = merged.get("sql"), merged.get("query")
     what = "sql" if isinstance(name, str) else "query"
-    if (name is None) == (query is None) or subject.place(index, entity, what) in subject.found.missing:
+    if (name is None) == (query is None) or place_of(subject, index, entity, what) in subject.found.missing:
         return None
     try:
         if isinstance(name, str):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -14,92 +11,28 @@ import jmespath
 from cronsim import CronSim, CronSimError
 from jmespath.exceptions import JMESPathError
 
-from engine.db import connect, dsn
+from engine.db import connect
 from engine.db.templates import Templates
-from engine.errors import ConnectionFailed, Problem
-from engine.spec import durations, expressions
-from engine.spec.check import did_you_mean, subschema
-from engine.spec.environment import Interpolated
+from engine.errors import Problem
+from engine.spec import expressions, rules
 from engine.spec.patterns import Pattern, PatternError
-from engine.spec.reader import Document, Place
-from engine.sync.spec import columns, templates
+from engine.spec.reader import Place
+from engine.spec.rules import Rule
+from engine.spec.subject import Subject
+from engine.spec.suggest import did_you_mean
+from engine.sync.spec import columns, templates, transport
+from engine.sync.spec.schema import SCHEMA
+from engine.sync.spec.subject import entities
+from engine.sync.spec.subject import place as place_of
 
 
-@dataclass(slots=True)
-class Subject:
-    """What a lint looks at."""
-
-    document: Document
-    data: dict[str, Any]
-    found: Interpolated
-    root: Path
-
-    def text(self, place: Place) -> str | None:
-        """The text at a place, if it is text and all of its variables are known."""
-        value: Any = self.data
-        for step in place:
-            try:
-                value = value[step]
-            except (LookupError, TypeError):
-                return None
-        return value if isinstance(value, str) and place not in self.found.missing else None
-
-    def mapping(self, key: str) -> dict[Any, Any]:
-        """The mapping under a top-level key; empty where it is absent or something else."""
-        value = self.data.get(key)
-        return value if isinstance(value, dict) else {}
-
-    def entities(self) -> Iterator[tuple[int, dict[Any, Any], dict[Any, Any]]]:
-        """Each entity that is a mapping: its index, as written, and merged with `defaults`."""
-        entities = self.data.get("entities")
-        for index, entity in enumerate(entities if isinstance(entities, list) else []):
-            if isinstance(entity, dict):
-                yield index, entity, merge(self.mapping("defaults"), entity)
-
-    def place(self, index: int, entity: dict[Any, Any], key: str) -> Place:
-        """Where an entity's value stands: with the entity, or in `defaults`."""
-        return ("entities", index, key) if key in entity or key not in self.mapping("defaults") else ("defaults", key)
-
-
-def merge(defaults: dict[Any, Any], entity: dict[Any, Any]) -> dict[Any, Any]:
-    """An entity over the defaults. Its own `sql` or `query` replaces either."""
-    if "sql" in entity or "query" in entity:
-        defaults = {key: value for key, value in defaults.items() if key not in ("sql", "query")}
-    return {**defaults, **entity}
-
-
-def lint(subject: Subject) -> list[Problem]:
-    """Everything that is wrong in meaning, and warnings."""
-    return [problem for rule in _RULES for problem in rule(subject)]
-
-
-def _missing_variables(subject: Subject) -> Iterator[Problem]:
-    for place, names in subject.found.missing.items():
-        for name in names:
-            yield subject.document.problem(
-                place, f"the environment variable {name} is not set (nor in .env)", warning=True
-            )
-
-
-def _connections(subject: Subject) -> Iterator[Problem]:
-    for alias in subject.mapping("connections"):
-        place: Place = ("connections", alias)
-        text = subject.text(place)
-        if text:
-            try:
-                if dsn.kind(text) == "adonet":
-                    dsn.adonet_to_odbc(text)
-            except ConnectionFailed as failure:
-                yield subject.document.problem(place, f"connection {alias!r}: {failure}")
+def _aliases(subject: Subject) -> Iterator[Problem]:
     known = subject.mapping("connections")
-    if known:
-        yield from _aliases(subject, known)
-
-
-def _aliases(subject: Subject, known: dict[Any, Any]) -> Iterator[Problem]:
+    if not known:
+        return
     used = {("ledger", "connection"): subject.mapping("ledger").get("connection", "log")}
-    for index, entity, merged in subject.entities():
-        used[subject.place(index, entity, "connection")] = merged.get("connection", "default")  # type: ignore[index]
+    for index, entity, merged in entities(subject):
+        used[place_of(subject, index, entity, "connection")] = merged.get("connection", "default")  # type: ignore[index]
     for place, alias in used.items():
         if isinstance(alias, str) and alias not in known:
             what = "ledger" if place[0] == "ledger" else "entity" if place[0] == "entities" else "defaults"
@@ -123,7 +56,7 @@ def _ledger_tables(subject: Subject) -> Iterator[Problem]:
 
 def _entities(subject: Subject) -> Iterator[Problem]:
     names: dict[str, int] = {}
-    for index, entity, merged in subject.entities():
+    for index, entity, merged in entities(subject):
         name = entity.get("name")
         if isinstance(name, str):
             if name in names:
@@ -142,12 +75,12 @@ def _one_entity(subject: Subject, index: int, entity: dict[Any, Any], merged: di
         yield subject.document.problem(here, f"{label}: the key 'endpoint' is missing")
     elif isinstance(merged["endpoint"], str) and "://" in merged["endpoint"]:
         yield subject.document.problem(
-            subject.place(index, entity, "endpoint"),
+            place_of(subject, index, entity, "endpoint"),
             f"{label}: the endpoint is a path that is joined to api.base_url, not a URL",
         )
     elif isinstance(merged["endpoint"], str) and "{{" in merged["endpoint"]:
         yield subject.document.problem(
-            subject.place(index, entity, "endpoint"), f"{label}: the endpoint is plain text; it is not a template"
+            place_of(subject, index, entity, "endpoint"), f"{label}: the endpoint is plain text; it is not a template"
         )
     if "sql" not in merged and "query" not in merged:
         yield subject.document.problem(
@@ -171,7 +104,7 @@ def _id_among_fields(subject: Subject, index: int, entity: dict[Any, Any], merge
     for name in [ids] if isinstance(ids, str) else ids if isinstance(ids, list) else []:
         if isinstance(name, str) and str(renamed.get(name, name)).casefold() not in sent:
             yield subject.document.problem(
-                subject.place(index, entity, "fields"),
+                place_of(subject, index, entity, "fields"),
                 f"the ID column {name!r} is not among `fields`: the API cannot tell one record from another{did_you_mean(name, fields)}",
                 at_key=True,
                 warning=True,
@@ -181,7 +114,7 @@ def _id_among_fields(subject: Subject, index: int, entity: dict[Any, Any], merge
 def _templates(subject: Subject) -> Iterator[Problem]:
     # What all entities of a dialect share (page.sql.j2 and its parts) is compiled once.
     of_dialect: dict[str, Templates] = {}
-    for index, entity, merged in subject.entities():
+    for index, entity, merged in entities(subject):
         ids = merged.get("id", "Id")
         key = (
             (ids,)
@@ -195,7 +128,7 @@ def _templates(subject: Subject) -> Iterator[Problem]:
         dialect = connect.guess_dialect(text or "", subject.root)
         name = str(entity.get("name", ""))
         for what in ("sql", "query"):
-            place = subject.place(index, entity, what)
+            place = place_of(subject, index, entity, what)
             value = merged.get(what)
             if isinstance(value, str) and value and place not in subject.found.missing:
                 found = of_dialect.setdefault(dialect.name, Templates(subject.root, dialect))
@@ -204,15 +137,15 @@ def _templates(subject: Subject) -> Iterator[Problem]:
 
 
 def _expressions(subject: Subject) -> Iterator[Problem]:
-    for index, entity, merged in subject.entities():
-        place = subject.place(index, entity, "transform")
+    for index, entity, merged in entities(subject):
+        place = place_of(subject, index, entity, "transform")
         operations = merged.get("transform")
         for number, operation in enumerate(operations if isinstance(operations, list) else []):
             if isinstance(operation, dict):
                 yield from _operation(subject, (*place, number), operation)
         results = merged.get("results")
         if isinstance(results, dict):
-            yield from _jmespaths(subject, subject.place(index, entity, "results"), results)
+            yield from _jmespaths(subject, place_of(subject, index, entity, "results"), results)
 
 
 def _operation(subject: Subject, place: Place, operation: dict[Any, Any]) -> Iterator[Problem]:
@@ -275,22 +208,6 @@ def _schedule(subject: Subject) -> Iterator[Problem]:
         yield subject.document.problem(("schedule", "every"), "'every' must be longer than nothing")
 
 
-def _durations(subject: Subject) -> Iterator[Problem]:
-    for place, text in _texts(subject.data, ()):
-        if subschema(place).get("pattern") == durations.PATTERN and re.fullmatch(durations.PATTERN, text):
-            problem = durations.too_long(text)
-            if problem:
-                yield subject.document.problem(place, f"{place[-1]!r} {problem}")
-
-
-def _texts(data: Any, place: Place) -> Iterator[tuple[Place, str]]:
-    """Every text in the data, and where it stands."""
-    if isinstance(data, str):
-        yield place, data
-    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
-        yield from _texts(value, (*place, key))
-
-
 def _api_files(subject: Subject) -> Iterator[Problem]:
     for key in ("verify", "cert", "cert_key"):
         text = subject.text(("api", key))
@@ -298,7 +215,8 @@ def _api_files(subject: Subject) -> Iterator[Problem]:
             yield subject.document.problem(("api", key), f"there is no file {subject.root / text}")
 
 
-_RULES: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
-    _missing_variables, _connections, _ledger_tables, _entities, _templates, _expressions, columns.misspelt, _schedule,
-    _durations, _api_files,
+RULES: tuple[Rule, ...] = (
+    rules.missing_variables, rules.connections, _aliases, _ledger_tables, _entities, _templates, _expressions, columns.misspelt,
+    _schedule, rules.too_long(SCHEMA), _api_files, *transport.RULES,
 )  # fmt: skip
+"""All of them, in the order in which they are asked."""

@@ -18,8 +18,8 @@ from engine.db.dialect import template_folders
 from engine.db.statement import Statement
 from engine.db.templates import PAGE, PAGE_VARIABLES, PageRequest, RunFacts, Templates, pages_itself, wrap
 from engine.errors import Problem
-from engine.spec.check import did_you_mean
 from engine.spec.reader import Document, Place
+from engine.spec.suggest import did_you_mean
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 _RUN = RunFacts("0", _NOW, _NOW)

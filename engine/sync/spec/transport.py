@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from engine.errors import Problem
 from engine.spec.reader import Place
-from engine.sync.spec.lint import Subject
+from engine.spec.rules import Rule
+from engine.spec.subject import Subject
+from engine.sync.spec.schema import SCHEMA
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -22,11 +24,6 @@ _AUTH_VALUES: tuple[Place, ...] = (
     ("api", "auth", "oauth2", "client_id"),
     ("api", "auth", "oauth2", "client_secret"),
 )
-
-
-def check(subject: Subject) -> list[Problem]:
-    """Everything that is wrong, and warnings."""
-    return [problem for rule in _RULES for problem in rule(subject)]
 
 
 def _verify(subject: Subject) -> Iterator[Problem]:
@@ -80,18 +77,18 @@ def _header_names(subject: Subject) -> Iterator[Problem]:
 
 
 def _ledger_tables(subject: Subject) -> Iterator[Problem]:
-    given = subject.mapping("ledger")
-    tables = {key: given.get(key, name) for key, name in _DEFAULT_TABLES.items()}
+    given, defaults = subject.mapping("ledger"), _default_tables()
+    tables = {key: given.get(key, name) for key, name in defaults.items()}
     if not all(isinstance(name, str) for name in tables.values()):
         return
-    tracking, log = (tables[key].casefold() for key in _DEFAULT_TABLES)
+    tracking, log = (tables[key].casefold() for key in defaults)
     if _same(tracking, log):
         key = "tracking_table" if "tracking_table" in given else "log_table"
         message = f"tracking_table and log_table are both {tables[key]!r}; the ledger needs a table for each"
         yield subject.document.problem(("ledger", key), message)
-    for key, name in _DEFAULT_TABLES.items():
+    for key, name in defaults.items():
         own = tables[key].rpartition(".")[2].upper()
-        if own.startswith(_OWN) and not own.startswith((_DEFAULT_TABLES["tracking_table"], f"{_OWN}LOG")):
+        if own.startswith(_OWN) and not own.startswith((defaults["tracking_table"], f"{_OWN}LOG")):
             message = f"{key} is {tables[key]!r}; tables that begin with {_OWN} are the engine's own: leave it out, or take a name such as {name}"
             yield subject.document.problem(("ledger", key), message)
 
@@ -103,7 +100,9 @@ def _same(one: str, other: str) -> bool:
     return one_name == other_name and (one_schema == other_schema or not one_schema or not other_schema)
 
 
-_DEFAULT_TABLES = {"tracking_table": "TB_R_SYNC_TRACKING", "log_table": "SchedulerLog"}
-_RULES: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
-    _verify, _clear_text, _header_values, _header_names, _ledger_tables,
-)  # fmt: skip
+def _default_tables() -> dict[str, str]:
+    """What the tables of the replaced job are called where the spec does not say it."""
+    return {key: SCHEMA.of(("ledger", key))["default"] for key in ("tracking_table", "log_table")}
+
+
+RULES: tuple[Rule, ...] = (_verify, _clear_text, _header_values, _header_names, _ledger_tables)

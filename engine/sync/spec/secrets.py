@@ -10,11 +10,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from engine.db import dsn
-from engine.observe.secrets import Secrets
 from engine.spec.environment import Interpolated
 from engine.spec.reader import Place
-
-__all__ = ["Secrets", "collect"]
 
 _PLAIN = re.compile(r"[A-Za-z]{1,20}[0-9]{0,3}([._~-][A-Za-z]{1,20}[0-9]{0,3}){0,3}|[0-9.]{1,8}")
 """A part of a path that is plainly a word or a version: `api`, `v2`, `hr-sync`."""
