@@ -14,6 +14,7 @@ from engine.errors import ConnectionFailed, LedgerError
 from engine.http.session import Caller
 from engine.observe.observer import Careful, Observer
 from engine.observe.secrets import Secrets
+from engine.observe.words import count
 from engine.sync.ledger.due import Due
 from engine.sync.ledger.durable import Patience
 from engine.sync.ledger.history import History
@@ -113,13 +114,23 @@ def read_due(opened: Connections, secrets: Secrets) -> Due | None:
     return Due(opened.ledger(create=False), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
 
 
-def open_history(opened: Connections, secrets: Secrets) -> History | None:
-    """The ledger for reading, never written; None where it is a SQLite file that does not exist yet."""
+def open_history(opened: Connections, secrets: Secrets, *, migrated: bool = True) -> History | None:
+    """The ledger for reading, never written; None where it is a SQLite file that does not exist yet.
+
+    Raises `LedgerError` also where it has to be `migrated` first.
+    """
     pipeline = opened.pipeline
     if not ledger_exists(pipeline):
         return None
     ledger = opened.ledger(create=False)
-    return History(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    history = History(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    waiting = history.pending()
+    if waiting and migrated:
+        raise LedgerError(
+            f"the ledger {ledger.description} is older than this SyncLedger: {count(len(waiting), 'migration')} to run, the last one "
+            f"to version {waiting[-1]}. A run does it at its start; or: python -m engine migrate {pipeline.shown}"
+        )
+    return history
 
 
 def visible(pipeline: Pipeline, entity: Entity) -> str | None:

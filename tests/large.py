@@ -118,6 +118,9 @@ def statements(db: Connection) -> Iterator[tuple[str, Statement]]:
         "folds": False,
         "gone": None,
         "keep": False,
+        "ordered": None,
+        "version": 99,
+        "columns": {"TB_R_SYNC_BATCH": frozenset()},
         "full": True,
         "expected": "settled",
         "run": "run",
@@ -130,7 +133,7 @@ def statements(db: Connection) -> Iterator[tuple[str, Statement]]:
         "said": '[["id-31", "why", 422, 0]]',
     }
     partial = re.compile(
-        r"create_|right_|prune|(ids|pairs|refusals|match|clash|age|expires|places|payload|said|old|text|indexes)\."
+        r"create_|right_|migrat|prune|(ids|pairs|refusals|match|clash|age|expires|places|payload|said|old|text|indexes)\."
     )
     for file in STATEMENTS:
         if partial.match(file):

@@ -42,6 +42,7 @@ COMMANDS = {
     "baseline": ("engine.cli.operator", "Track an entity's records without sending them."),
     "forget": ("engine.cli.operator", "Un-track records, so that the next run offers them again."),
     "prune": ("engine.cli.prune", "Delete what is old in the ledger and not needed any more."),
+    "migrate": ("engine.cli.migrate", "Bring the ledger's tables to this version."),
     "init": ("engine.cli.init", "Write a new project to start from."),
     "demo": ("engine.cli.demo", "The whole thing on SQLite with generated HR data."),
     "receive": ("engine.cli.receive", "A local API that counts what arrives."),

@@ -54,11 +54,16 @@ def check_connections(loaded: Loaded) -> Checked:
             except EntityError as failure:
                 found.problems.append(loaded.document.problem(("entities", index, "fields"), str(failure)))
         try:
-            ledger = app.open_history(opened, loaded.secrets)
+            ledger = app.open_history(opened, loaded.secrets, migrated=False)
             if ledger:
                 ledger.standings()
                 ledger.check_rights()
                 _check_privacy(loaded, found)
+                waiting = ledger.pending()
+                if waiting:
+                    message = f"the next run migrates the ledger to version {waiting[-1]}; or: python -m engine migrate {pipeline.shown}"
+                    found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
+                    return found
                 _check_indexes(loaded, found, ledger)
                 _check_encoding(loaded, found, ledger)
                 for index, entity in enumerate(pipeline.entities):

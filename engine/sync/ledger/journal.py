@@ -13,8 +13,6 @@ from isal import isal_zlib
 from engine.db.connection import Connection
 from engine.sync.model import Batch, Outcome
 
-RESEND_BY_HAND = "resolved by hand: resend"
-
 
 @dataclass(frozen=True, slots=True)
 class OpenBatch:
@@ -31,11 +29,8 @@ class OpenBatch:
     age: float
     reason: str | None
     created: Any
-
-    @property
-    def ordered_again(self) -> bool:
-        """True when a person said that it shall be sent again, whatever its age and the spec's rule."""
-        return self.state == "in_doubt" and self.reason == RESEND_BY_HAND
+    ordered_again: bool
+    """A person said that it shall be sent again, whatever its age and the spec's rule."""
 
     def again(self) -> Batch:
         """The same bytes under the same key."""
@@ -61,14 +56,22 @@ def settle(db: Connection, names: dict[str, str], run: str, outcome: Outcome, st
 
     The bytes stay only while they may be needed again.
     """
-    values = {"run": run, "attempts": outcome.attempts, "status": outcome.status, "reason": outcome.reason}
+    values: dict[str, Any] = {
+        "run": run,
+        "attempts": outcome.attempts,
+        "status": outcome.status,
+        "reason": outcome.reason,
+    }
     return _move(db, names, outcome.batch.id, "in_flight", state, keep=state in ("in_doubt", "held"), **values)
 
 
-def decide(db: Connection, names: dict[str, str], batch: str, expected: str, state: str, reason: str) -> bool:
-    """Move a batch without a call; False when it is not in the expected state any more."""
+def decide(
+    db: Connection, names: dict[str, str], batch: str, expected: str, state: str, reason: str, *, ordered: bool = False
+) -> bool:
+    """Move a batch without a call; False when it is not in the expected state any more. `ordered`: a person wants it sent again."""
     keep = state in ("in_doubt", "held")
-    return _move(db, names, batch, expected, state, keep=keep, run=None, attempts=0, status=None, reason=reason)
+    values: dict[str, Any] = {"run": None, "attempts": 0, "status": None, "reason": reason}
+    return _move(db, names, batch, expected, state, keep=keep, ordered=ordered, **values)
 
 
 def resend(db: Connection, names: dict[str, str], batch: str, run: str) -> bool:
@@ -98,7 +101,7 @@ def open_batches(
     return [
         OpenBatch(
             row[0], row[1], row[2], row[3], row[4], int(row[5]), tuple(orjson.loads(row[6])),
-            zlib.decompress(row[7]) if row[7] else None, float(row[8]), row[9], row[10],
+            zlib.decompress(row[7]) if row[7] else None, float(row[8]), row[9], row[10], bool(row[11]),
         )
         for row in rows
     ]  # fmt: skip
@@ -127,7 +130,16 @@ def _insert(
 
 
 def _move(
-    db: Connection, names: dict[str, str], batch: str, expected: str, state: str, *, keep: bool, **values: Any
+    db: Connection,
+    names: dict[str, str],
+    batch: str,
+    expected: str,
+    state: str,
+    *,
+    keep: bool,
+    ordered: bool = False,
+    **values: Any,
 ) -> bool:
-    moved = db.run("ledger/settle.sql.j2", **names, batch=batch, expected=expected, state=state, keep=keep, **values)
+    given = {"batch": batch, "expected": expected, "state": state, "keep": keep, "ordered": 1 if ordered else None}
+    moved = db.run("ledger/settle.sql.j2", **names, **given, **values)
     return moved.rowcount == 1

@@ -35,7 +35,9 @@ class Acts(History):
                 if changed:
                     tracking.touch(self.db, self.names, left.entity, left.ids)
                     self._remember(left)
-            if not journal.decide(self.db, self.names, left.id, left.state, state, f"resolved by hand: {how}"):
+            if not journal.decide(
+                self.db, self.names, left.id, left.state, state, f"resolved by hand: {how}", ordered=how == "resend"
+            ):
                 raise LedgerError(f"the batch {left.id} is not {left.state} any more; look at `status` again")
             if how != "accepted":
                 watermarks.drop(self, left.entity)

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from engine.db.connection import Connection
 from engine.errors import DatabaseError, LedgerError
-from engine.store import encoding, rights
-from engine.store.tables import ensure
+from engine.store import encoding, migrations, rights
+from engine.store.migrations import Migration
+from engine.store.tables import ensure, present
 from engine.sync.ledger import indexes, log, tracking
 from engine.sync.ledger.tables import Tables
 from engine.sync.model import LedgerSpec
@@ -38,9 +39,22 @@ class Store:
         """Create absent tables and check the others; says which was found and which made, and where."""
         with self.guard("cannot be prepared"):
             found = ensure(self.db, self.tables.all(), self.names)
+            done = self.migrate()
+            found += f"; migrated to version {done[-1]}" if done else ""
             indexes.ensure(self.db, self.tables)
             self.encoding()
             return found
+
+    def migrate(self) -> list[Migration]:
+        """Bring the tables that are there to this SyncLedger's version; gives what was done."""
+        return migrations.migrate(self.db, self.names, self.tables.all())
+
+    def pending(self) -> list[Migration]:
+        """The migrations that have still to be run; none of a ledger that no run has used. Raises `LedgerError` for a newer one."""
+        with self.guard("cannot be read"):
+            if present(self.db, self.tables.version):
+                return migrations.pending(self.db, self.names)
+            return migrations.known()[1:] if present(self.db, self.tables.batch) else []
 
     def check_rights(self) -> None:
         """Prove that the tables can be written, as far as they are there."""

@@ -1,4 +1,4 @@
-"""Which tables the ledger has, and which columns of them it uses."""
+"""Which tables the ledger has, and their columns in version 1; later ones are added by migrations."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class Tables:
     part: Table
     watermark: Table
     verdict: Table
+    version: Table
 
     @classmethod
     def of(cls, spec: LedgerSpec) -> Tables:
@@ -72,6 +73,7 @@ class Tables:
                 "create_verdict_index",
                 "verdict_began",
             ),
+            _table(f"{prefix}TB_R_SYNC_VERSION", "Version Name AppliedOn", "create_version"),
         )
 
     def names(self) -> dict[str, str]:
@@ -89,6 +91,7 @@ class Tables:
             "part_table": self.part.name,
             "watermark_table": self.watermark.name,
             "verdict_table": self.verdict.name,
+            "version_table": self.version.name,
         }
 
     def all(self) -> tuple[Table, ...]:
@@ -99,4 +102,5 @@ class Tables:
 def _table(name: str, columns: str, *statements: str) -> Table:
     is_log = statements[0] == "create_log"
     key = "ledger.log_table" if is_log else "ledger.tracking_table"
-    return Table(name, frozenset(columns.casefold().split()), statements, key, added_to=is_log)
+    only_added_to = is_log or statements[0] == "create_version"
+    return Table(name, frozenset(columns.casefold().split()), statements, key, added_to=only_added_to)

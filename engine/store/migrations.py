@@ -1,0 +1,96 @@
+"""Numbered migrations of the engine's own tables: forward only, by one process at a time, each recorded when it is done.
+
+Version 1 are the tables as they are created; `ledger/migrations/N_name.sql.j2` leads from version N - 1 to N. It holds statements
+with a line `;` between them, and is written so that it can be run again after it was stopped in the middle: not every database can
+take back a changed table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine import assets, failpoint
+from engine.db.connection import Connection
+from engine.db.statement import Statement
+from engine.errors import LedgerError
+from engine.store.tables import Table
+
+_FOLDER = "ledger/migrations"
+_FIRST = "tables"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Migration:
+    """One step: the version that it leads to, its name, and its template (None for the first, which creates the tables)."""
+
+    version: int
+    name: str
+    template: str | None
+
+    def __str__(self) -> str:
+        return f"{self.version} ({self.name.replace('_', ' ')})"
+
+
+def known() -> list[Migration]:
+    """All migrations of this SyncLedger, in order."""
+    files = (assets.folder("templates") / "sql" / _FOLDER).glob("*.sql.j2")
+    numbered = [re.fullmatch(r"([0-9]+)_(\w+)\.sql\.j2", file.name) for file in files]
+    found = sorted(Migration(int(one[1]), one[2], f"{_FOLDER}/{one[0]}") for one in numbered if one)
+    return [Migration(1, _FIRST, None), *found]
+
+
+def version(db: Connection, names: Mapping[str, str]) -> int:
+    """The version of tables that are there; 1 where nothing is recorded. Raises `DatabaseError` and `LedgerError`."""
+    return int(db.run("ledger/version.sql.j2", **names).rows[0][0] or 1)
+
+
+def pending(db: Connection, names: Mapping[str, str]) -> list[Migration]:
+    """What has still to be run. Raises `LedgerError` for tables that a newer SyncLedger has made."""
+    here, all_ = version(db, names), known()
+    _refuse_newer(db, here, all_)
+    return [migration for migration in all_ if migration.version > here]
+
+
+def _refuse_newer(db: Connection, here: int, all_: Sequence[Migration]) -> None:
+    if here > all_[-1].version:
+        raise LedgerError(
+            f"the ledger {db.description} has version {here}: a newer SyncLedger has used it. This one knows versions up to "
+            f"{all_[-1].version}, and could spoil what it does not know: update SyncLedger"
+        )
+
+
+def migrate(db: Connection, names: Mapping[str, str], tables: Sequence[Table]) -> list[Migration]:
+    """Run what is pending; gives it. Whoever comes while another process migrates waits for that one and does nothing.
+
+    Raises `LedgerError` for tables that a newer SyncLedger has made, and `DatabaseError`.
+    """
+    if not pending(db, names) and db.run("ledger/version.sql.j2", **names).rows[0][0] is not None:
+        return []
+    with db.transaction():
+        db.run("ledger/migration_lock.sql.j2", **names)
+        recorded = db.run("ledger/version.sql.j2", **names).rows[0][0]
+        done = [migration for migration in known() if migration.version > int(recorded or 0)]
+        for migration in done:
+            _run(db, names, tables, migration)
+    db.run("ledger/migration_unlock.sql.j2", **names)
+    return [migration for migration in done if migration.template]
+
+
+def _run(db: Connection, names: Mapping[str, str], tables: Sequence[Table], migration: Migration) -> None:
+    if migration.template:
+        columns = {table.name: _columns(db, table) for table in tables}
+        whole = db.templates.statement(migration.template, **names, columns=columns)
+        if whole.parameters:
+            raise LedgerError(f"the migration {migration} has parameters; its statements take none")
+        for text in re.split(r"(?m)^;$", whole.text):
+            if text.strip():
+                db.execute(Statement(text.strip(), ()))
+                failpoint.reached("migrating")
+    db.run("ledger/migrated.sql.j2", **names, version=migration.version, name=migration.name)
+    failpoint.reached("migrated")
+
+
+def _columns(db: Connection, table: Table) -> frozenset[str]:
+    return frozenset(name.casefold() for name in db.run("ledger/probe.sql.j2", name=table.name).columns)
