@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -130,6 +131,11 @@ class Project:
             return connection.execute(sql, parameters).fetchall()
         finally:
             connection.close()
+
+    def write_ledger(self, sql: str, *parameters: Any) -> None:
+        """A statement on the SQLite ledger, behind the engine's back."""
+        with contextlib.closing(sqlite3.connect(self.folder / "log.db")) as connection, connection:
+            connection.execute(sql, parameters)
 
     def tracked(self, entity: str = "Users") -> list[str]:
         """The tracked IDs of an entity."""

@@ -31,6 +31,7 @@ DATABASES = [
 ]
 SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "A")
 NEWEST = migrations.known()[-1].version
+STEPS = "2 (resend ordered), 3 (lease process)"
 BATCH = (
     "INSERT INTO TB_R_SYNC_BATCH (BatchId, RunId, Pipeline, EntityType, IdempotencyKey, State, RecordCount, RecordIds, Attempts, "
     "Reason, CreatedOn) VALUES ('{id}', 'r', 'sync', 'Users', 'k-{id}', '{state}', 1, '[\"{id}\"]', 1, '{reason}', {now})"
@@ -181,10 +182,10 @@ def test_migrate_checks_does_it_and_has_nothing_more_to_do(project: Project) -> 
     found = project.cli("migrate", project.file, "--check")
     assert (found.returncode, found.stdout) == (
         1,
-        f"The ledger of sync has {NEWEST - 1} migration to run: to version 2 (resend ordered).\n",
+        f"The ledger of sync has 2 migrations to run: to version {STEPS}.\n",
     )
     found = project.cli("migrate", project.file)
-    assert (found.returncode, found.stdout) == (0, "The ledger of sync was migrated to version 2 (resend ordered).\n")
+    assert (found.returncode, found.stdout) == (0, f"The ledger of sync was migrated to version {STEPS}.\n")
     found = project.cli("migrate", project.file, "--check", "--format", "json")
     assert (found.returncode, json.loads(found.stdout)) == (0, {"pipeline": "sync", "migrations": [], "done": False})
     assert project.cli("migrate", project.file).stdout == "The ledger of sync is up to date.\n"
@@ -209,14 +210,16 @@ def test_looking_at_an_older_ledger_changes_nothing_and_says_what_to_do(project:
     name, *more = command
     found = project.cli(name, project.file, *(["Users", *more] if more else []))
     assert found.returncode == 4
-    assert "is older than this SyncLedger: 1 migration to run" in found.stderr
+    assert (
+        "is older than this SyncLedger: 2 migrations to run, the last one to version 3 (lease process)" in found.stderr
+    )
     assert f"python -m engine migrate {project.file}" in found.stderr
     assert project.ledger("SELECT COUNT(*) FROM sqlite_master WHERE name = 'TB_R_SYNC_VERSION'") == [(0,)]
 
 
 def test_validate_connect_says_what_would_be_migrated(project: Project) -> None:
     found = project.cli("validate", project.file, "--connect")
-    assert "warning: the next run migrates the ledger to version 2 (resend ordered)" in found.stdout
+    assert "warning: the next run migrates the ledger to version 3 (lease process)" in found.stdout
     assert found.returncode == 0
     assert project.ledger("SELECT COUNT(*) FROM sqlite_master WHERE name = 'TB_R_SYNC_VERSION'") == [(0,)]
 
@@ -233,7 +236,9 @@ def test_a_run_migrates_and_sends_what_was_ordered(project: Project, api: FaultA
     assert project.ledger("SELECT MAX(Version) FROM TB_R_SYNC_VERSION") == [(NEWEST,)]
 
 
-@pytest.mark.parametrize("step", ["migrating:1", "migrating:2", "migrated:1", "migrated:2", "before commit:2"])
+@pytest.mark.parametrize(
+    "step", ["migrating:1", "migrating:2", "migrated:1", "migrated:2", "migrating:3", "migrated:3", "before commit:2"]
+)
 def test_killed_in_the_middle_the_next_one_goes_on(project: Project, step: str) -> None:
     killed = project.cli("migrate", project.file, env={"SYNCLEDGER_FAILPOINT": step}, process=True)
     assert killed.returncode == -9

@@ -7,11 +7,8 @@ from collections.abc import Callable
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
+from engine.http.oauth import ClientCredentials
 from engine.http.settings import Api, BasicAuth, BearerAuth, HeaderAuth, OAuth2
-
-
-class TokenRefused(requests.RequestException):
-    """No token could be had; nothing was sent to the API."""
 
 
 class _Header(AuthBase):
@@ -21,14 +18,6 @@ class _Header(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers[self._name] = self._value
         return request
-
-
-class Renewable(AuthBase):
-    """Authentication with a token that is fetched, and can be fetched anew."""
-
-    def forget(self) -> None:
-        """The API refused the token: fetch another next time."""
-        raise NotImplementedError
 
 
 def build(api: Api, prepare: Callable[[requests.Session], None], learned: Callable[[str], None]) -> AuthBase | None:
@@ -41,7 +30,5 @@ def build(api: Api, prepare: Callable[[requests.Session], None], learned: Callab
         case HeaderAuth(name, value):
             return _Header(name, value)
         case OAuth2():
-            from engine.http.oauth import ClientCredentials  # noqa: PLC0415 - loaded where a spec asks for it
-
             return ClientCredentials(api.auth, prepare, api.timeout, learned)
     return None

@@ -12,8 +12,8 @@ from typing import Any
 import requests
 
 from engine.http import codings, deadline, reasons
-from engine.http.auth import Renewable, TokenRefused
 from engine.http.settings import OAuth2
+from engine.http.token import Renewable, TokenRefused
 
 _RENEW_BEFORE = 30.0
 """Seconds before its end at which a token is fetched anew."""

@@ -12,7 +12,7 @@ import requests
 import urllib3
 
 from engine import __version__, failpoint
-from engine.http import auth, codings, deadline, framing, reasons
+from engine.http import auth, codings, deadline, framing, reasons, token
 from engine.http.settings import Api
 
 MAX_ANSWER = 64 * 1024 * 1024
@@ -79,7 +79,7 @@ class Caller:
         """The request as it would be sent, for people to look at; a token that would be fetched stands as `***`."""
         body = gzip.compress(payload, mtime=0) if self._api.gzip else payload
         headers = self.headers(key)
-        if isinstance(self._auth, auth.Renewable):
+        if isinstance(self._auth, token.Renewable):
             return requests.Request(
                 method, url, headers={**headers, "Authorization": "Bearer ***"}, data=body
             ).prepare()
@@ -125,21 +125,21 @@ class Caller:
 
     def _no_answer(self, failure: Exception, watched: deadline.Call, seconds: float, status: int | None) -> NoAnswer:
         causes = reasons.causes(failure)
-        reason = str(failure) if isinstance(failure, auth.TokenRefused) else reasons.plain(causes)
-        if (watched.expired or isinstance(failure, _TIMEOUTS)) and not isinstance(failure, auth.TokenRefused):
+        reason = str(failure) if isinstance(failure, token.TokenRefused) else reasons.plain(causes)
+        if (watched.expired or isinstance(failure, _TIMEOUTS)) and not isinstance(failure, token.TokenRefused):
             reason = f"no whole answer within {self._api.timeout:g} s"
-        sent = watched.sent and not isinstance(failure, auth.TokenRefused)
+        sent = watched.sent and not isinstance(failure, token.TokenRefused)
         refused = not sent and any(isinstance(cause, ConnectionRefusedError) for cause in causes)
         return NoAnswer(reason, sent, seconds, status, refused)
 
     def authenticate(self) -> None:
-        """Fetch the token, where one has to be fetched. Raises `auth.TokenRefused`."""
-        if isinstance(self._auth, auth.Renewable):
+        """Fetch the token, where one has to be fetched. Raises `token.TokenRefused`."""
+        if isinstance(self._auth, token.Renewable):
             self._auth(requests.Request("GET", self._api.base_url).prepare())
 
     def renew(self) -> bool:
         """True when there is a token that can be fetched anew after a 401."""
-        if isinstance(self._auth, auth.Renewable):
+        if isinstance(self._auth, token.Renewable):
             self._auth.forget()
             return True
         return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from engine import failpoint
 from engine.db.connection import Connection
 from engine.errors import DatabaseError, LeaseHeld, SyncLedgerError
 from engine.observe.printable import printable
+from engine.runs import processes
 from engine.runs.whoami import user
 from engine.store.base import Kept
 
@@ -33,6 +33,8 @@ class Holder:
     since: Any
     heartbeat: Any
     expires: Any
+    process: str | None = None
+    """When its process was created, as `runs.processes` notes it."""
 
     def as_json(self) -> dict[str, Any]:
         """The `holder` of a refused run."""
@@ -102,7 +104,10 @@ def acquire(db: Connection, names: dict[str, str], pipeline: str, run: str, seco
 
     Raises `LeaseHeld`.
     """
-    mine = {"pipeline": pipeline, "run": run, "holder": user(), "host": _host(), "pid": os.getpid(), "seconds": seconds}
+    mine = {
+        "pipeline": pipeline, "run": run, "holder": user(), "host": _host(), "pid": os.getpid(), "process": processes.identity(),
+        "seconds": seconds,
+    }  # fmt: skip
     while True:
         began = time.monotonic()
         row = _row(db, names, pipeline)
@@ -187,7 +192,7 @@ def _row(db: Connection, names: dict[str, str], pipeline: str) -> Any:
 
 
 def _holder(row: Any) -> Holder:
-    return Holder(row[0], row[1], row[2], int(row[3] or 0), row[5], row[6], row[7])
+    return Holder(row[0], row[1], row[2], int(row[3] or 0), row[5], row[6], row[7], row[9])
 
 
 def _host() -> str:
@@ -196,12 +201,4 @@ def _host() -> str:
 
 def gone(holder: Holder) -> bool:
     """True when the holder ran on this host and its process is not there any more."""
-    if holder.host != _host() or sys.platform == "win32":  # there, asking for a process by signal ends it
-        return False
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    return holder.host == _host() and processes.is_gone(holder.pid, holder.process)

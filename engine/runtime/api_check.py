@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import requests
 
 from engine.errors import Problem
-from engine.http.auth import TokenRefused
 from engine.http.session import Answer, Caller
+from engine.http.token import TokenRefused
 from engine.spec.reader import Place
 from engine.sync.spec.load import Loaded
 
