@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test check bench soak mutants clean
+.PHONY: demo test check docs bench soak mutants clean
 
 demo: .venv/installed
 	@$(BIN)/python -m engine demo --rows $(ROWS)
@@ -20,6 +20,10 @@ check: .venv/tested
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/python -m engine validate pipelines/*.yaml
+
+docs: .venv/tested
+	$(BIN)/python docs/site.py
+	@echo "The site is in var/site: open var/site/index.html"
 
 soak: .venv/tested
 	$(BIN)/python -m tests.soak $(or $(ARGS),--minutes 10)

@@ -1,4 +1,4 @@
-"""Writes what the documentation takes from the product itself: the spec reference in README.md and the picture of a run.
+"""Writes what the documentation takes from the product itself: the spec reference (docs/reference.md) and the picture of a run.
 
 python docs/generate.py             both
 python docs/generate.py reference   the reference alone (quick; a test compares it)
@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from engine.spec import check
+from engine.sync.spec.schema import SCHEMA
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- reference: made by docs/generate.py -->", "<!-- /reference -->"
@@ -27,7 +27,7 @@ BEGIN, END = "<!-- reference: made by docs/generate.py -->", "<!-- /reference --
 
 def reference() -> str:
     """The table of every key of a spec."""
-    schema = check.schema()
+    schema = SCHEMA.whole
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, part, required in _keys(schema, schema, ""):
         default = "**required**" if required else f"`{json.dumps(part['default'])}`" if "default" in part else ""
@@ -65,12 +65,12 @@ def _cell(text: str) -> str:
 
 
 def write_reference() -> None:
-    """Put the table between its markers in README.md."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    """Put the table between its markers in docs/reference.md."""
+    page = ROOT / "docs" / "reference.md"
+    text = page.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    readme.write_text(f"{before}{BEGIN}\n{reference()}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n{reference()}\n{END}{after}", encoding="utf-8")
 
 
 def write_picture() -> None:

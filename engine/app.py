@@ -128,7 +128,7 @@ def open_history(opened: Connections, secrets: Secrets, *, migrated: bool = True
     if waiting and migrated:
         raise LedgerError(
             f"the ledger {ledger.description} is older than this SyncLedger: {count(len(waiting), 'migration')} to run, the last one "
-            f"to version {waiting[-1]}. A run does it at its start; or: python -m engine migrate {pipeline.shown}"
+            f"to version {waiting[-1]}. A run does it at its start; or: syncledger migrate {pipeline.shown}"
         )
     return history
 

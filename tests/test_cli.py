@@ -55,7 +55,7 @@ WIDE = {"COLUMNS": "120"}
 
 
 def engine(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """`python -m engine` in any folder."""
+    """`syncledger` in any folder."""
     return subprocess.run(
         [sys.executable, "-m", "engine", *map(str, arguments)],
         cwd=cwd,

@@ -213,7 +213,7 @@ def test_looking_at_an_older_ledger_changes_nothing_and_says_what_to_do(project:
     assert (
         "is older than this SyncLedger: 2 migrations to run, the last one to version 3 (lease process)" in found.stderr
     )
-    assert f"python -m engine migrate {project.file}" in found.stderr
+    assert f"syncledger migrate {project.file}" in found.stderr
     assert project.ledger("SELECT COUNT(*) FROM sqlite_master WHERE name = 'TB_R_SYNC_VERSION'") == [(0,)]
 
 

@@ -35,7 +35,7 @@ RESULTS = {
 
 
 class Receiver:
-    """`python -m engine receive` as a process."""
+    """`syncledger receive` as a process."""
 
     def __init__(self, folder: Path, script: str | None, *more: str) -> None:
         arguments = ["--port", "0", *more]

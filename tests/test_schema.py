@@ -39,7 +39,7 @@ connections:                                # *  alias -> connection string
   ess: ${ESS_CONNECTION}                    #    Driver={ODBC Driver 18 for SQL Server};Server=...;...   (any ODBC string)
   log: ${LOG_CONNECTION}                    #    data source=...;initial catalog=...;user id=...;...     (ADO.NET, as in appsettings.json)
 
-schedule:                                   # for `python -m engine schedule`
+schedule:                                   # for `syncledger schedule`
   every: 24h                                # one of: every | cron: "0 2 * * *" | daily_at: "02:00"
   timezone: Asia/Jakarta
   misfire: once                             # once | skip: what a start does about times missed while down

@@ -702,7 +702,7 @@ def test_every_command_has_help_with_examples(command: str) -> None:
     assert finished.exit_code == 0
     assert "Usage: " in finished.stdout
     assert "Examples:" in finished.stdout
-    assert f"  python -m engine {command}" in finished.stdout or f"  syncledger {command}" in finished.stdout
+    assert f"  syncledger {command}" in finished.stdout
     # What an option is for is never left to its name.
     assert re.search(r"--help +Show this message", finished.stdout)
 
@@ -713,7 +713,7 @@ def test_the_help_of_the_program_lists_every_command_and_the_exit_codes(made: Pr
     assert finished.stderr == ""
     assert all(f"  {name} " in finished.stdout for name in COMMANDS)
     assert "Exit codes:" in finished.stdout
-    assert "  python -m engine run " in finished.stdout
+    assert "  syncledger run " in finished.stdout
 
 
 # With the databases

@@ -13,10 +13,10 @@ from engine.cli.say import say_exact
 PROGRAM = "syncledger"
 EPILOG = """\b
 Examples:
-  python -m engine completion bash >> ~/.bashrc
-  python -m engine completion zsh >> ~/.zshrc
-  python -m engine completion fish > ~/.config/fish/completions/syncledger.fish
-  python -m engine completion powershell >> $PROFILE
+  syncledger completion bash >> ~/.bashrc
+  syncledger completion zsh >> ~/.zshrc
+  syncledger completion fish > ~/.config/fish/completions/syncledger.fish
+  syncledger completion powershell >> $PROFILE
 """
 _POWERSHELL = """\
 Register-ArgumentCompleter -Native -CommandName %(prog_name)s -ScriptBlock {

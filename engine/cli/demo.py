@@ -20,9 +20,9 @@ from engine.demo.receiver import Receiver
 
 EPILOG = """\b
 Examples:
-  python -m engine demo                  10,000 users; again: nothing new
-  python -m engine demo --rows 200000    more of them: only the new ones are sent
-  python -m engine demo --fresh          from the beginning
+  syncledger demo                  10,000 users; again: nothing new
+  syncledger demo --rows 200000    more of them: only the new ones are sent
+  syncledger demo --fresh          from the beginning
 """
 
 
@@ -55,7 +55,7 @@ def demo(rows: int, folder: Path, fresh: bool) -> int:
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     # A process of its own, exactly as it would run against the real databases.
     command = [sys.executable, "-m", "engine", "run", str(spec), "--first-run"]
-    say(f"$ python -m engine run {spec} --first-run      (the connections and the API are set for this run)")
+    say(f"$ syncledger run {spec} --first-run      (the connections and the API are set for this run)")
     say()
     finished = subprocess.run(command, env={**os.environ, **_environment(folder, server.url)}, check=False)
     server.shutdown()

@@ -18,11 +18,11 @@ from engine.observe.secrets import Secrets
 
 EPILOG = """\b
 Examples:
-  python -m engine init my-project                 a sample to start from
-  python -m engine init my-project --connection "Driver={PostgreSQL Unicode};Server=db;Database=crm" --table customers
+  syncledger init my-project                 a sample to start from
+  syncledger init my-project --connection "Driver={PostgreSQL Unicode};Server=db;Database=crm" --table customers
   cd my-project && cp .env.example .env
-  python -m engine receive --port 8900 &
-  python -m engine run pipelines/customers.yaml
+  syncledger receive --port 8900 &
+  syncledger run pipelines/customers.yaml
 """
 
 SPEC = """\
@@ -153,10 +153,10 @@ def _write(directory: Path, files: dict[str, str], *others: str) -> None:
 def _next(directory: Path, name: str, first: str) -> None:
     say(f"A project stands in {directory}. Next:")
     say(f"  cd {directory}" + (f" && {first}" if first.startswith("cp ") else f"        then {first}"))
-    say(f"  python -m engine validate pipelines/{name}.yaml --connect")
-    say(f"  python -m engine plan pipelines/{name}.yaml --preview 1")
-    say("  python -m engine receive --port 8900        in another terminal: a local API")
-    say(f"  python -m engine run pipelines/{name}.yaml")
+    say(f"  syncledger validate pipelines/{name}.yaml --connect")
+    say(f"  syncledger plan pipelines/{name}.yaml --preview 1")
+    say("  syncledger receive --port 8900        in another terminal: a local API")
+    say(f"  syncledger run pipelines/{name}.yaml")
 
 
 def _sample(file: Path) -> None:

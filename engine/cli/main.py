@@ -55,10 +55,10 @@ the usage is wrong, 3 another run holds the lease, 4 a database could not be
 read or written, 130 cancelled, 70 a bug.
 \b
 Start here:
-  python -m engine demo                       see it work in a minute
-  python -m engine init my-project            a project of your own
-  python -m engine validate pipelines/*.yaml  in CI
-  python -m engine run pipelines/sync.yaml    the job
+  syncledger demo                       see it work in a minute
+  syncledger init my-project            a project of your own
+  syncledger validate pipelines/*.yaml  in CI
+  syncledger run pipelines/sync.yaml    the job
 """
 
 
@@ -95,7 +95,7 @@ class _Lazy(click.Group):
 def _nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'run'?`, or where the list is."""
     near = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else "; `python -m engine --help` lists the commands"
+    return f"; did you mean {near[0]!r}?" if near else "; `syncledger --help` lists the commands"
 
 
 @click.group(cls=_Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -115,7 +115,7 @@ def main() -> NoReturn:
     if os.environ.get(COMPLETE, "").startswith("powershell"):
         importlib.import_module("engine.cli.completion")  # click does not know this shell
     try:
-        result = cli.main(standalone_mode=False, complete_var=COMPLETE)
+        result = cli.main(prog_name="syncledger", standalone_mode=False, complete_var=COMPLETE)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except click.ClickException as failure:

@@ -14,8 +14,8 @@ from engine.store.migrations import Migration
 
 EPILOG = """\b
 Examples:
-  python -m engine migrate pipelines/sync.yaml --check    show what would be done; exit 1 where something would
-  python -m engine migrate pipelines/sync.yaml
+  syncledger migrate pipelines/sync.yaml --check    show what would be done; exit 1 where something would
+  syncledger migrate pipelines/sync.yaml
 """
 
 

@@ -19,28 +19,28 @@ from engine.sync.read import exclude, source
 
 BASELINE_EPILOG = """\b
 Examples:
-  python -m engine baseline pipelines/sync.yaml Users             asks first
-  python -m engine baseline pipelines/sync.yaml Users --yes
+  syncledger baseline pipelines/sync.yaml Users             asks first
+  syncledger baseline pipelines/sync.yaml Users --yes
 """
 FORGET_EPILOG = """\b
 Examples:
-  python -m engine forget pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
-  python -m engine forget pipelines/staff.yaml Assignments '["10001","d005"]'
+  syncledger forget pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
+  syncledger forget pipelines/staff.yaml Assignments '["10001","d005"]'
 """
 RETRY_EPILOG = """\b
 Examples:
-  python -m engine retry pipelines/sync.yaml Users
-  python -m engine retry pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
+  syncledger retry pipelines/sync.yaml Users
+  syncledger retry pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
 """
 RESOLVE_EPILOG = """\b
 Examples:
-  python -m engine resolve pipelines/sync.yaml 1f0c9d5e-8c36-4d0a-9d3b-0b5f7f3f2a11 accepted
-  python -m engine resolve pipelines/sync.yaml 1f0c9d5e-8c36-4d0a-9d3b-0b5f7f3f2a11 drop
+  syncledger resolve pipelines/sync.yaml 1f0c9d5e-8c36-4d0a-9d3b-0b5f7f3f2a11 accepted
+  syncledger resolve pipelines/sync.yaml 1f0c9d5e-8c36-4d0a-9d3b-0b5f7f3f2a11 drop
 """
 UNLOCK_EPILOG = """\b
 Examples:
-  python -m engine unlock pipelines/sync.yaml             asks first
-  python -m engine unlock pipelines/sync.yaml --yes
+  syncledger unlock pipelines/sync.yaml             asks first
+  syncledger unlock pipelines/sync.yaml --yes
 """
 _AT_ONCE = 10_000
 

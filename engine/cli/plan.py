@@ -19,10 +19,10 @@ from engine.sync.preflight import save as save_plan
 
 EPILOG = """\b
 Examples:
-  python -m engine plan pipelines/sync.yaml
-  python -m engine plan pipelines/sync.yaml --entity Users --preview 3      three records to read
-  python -m engine plan pipelines/sync.yaml --entity Users --preview 1 --full
-  python -m engine plan pipelines/sync.yaml --entity Users --sql
+  syncledger plan pipelines/sync.yaml
+  syncledger plan pipelines/sync.yaml --entity Users --preview 3      three records to read
+  syncledger plan pipelines/sync.yaml --entity Users --preview 1 --full
+  syncledger plan pipelines/sync.yaml --entity Users --sql
 """
 
 

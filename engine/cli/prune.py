@@ -15,9 +15,9 @@ from engine.sync.ledger.prune import Cut
 
 EPILOG = """\b
 Examples:
-  python -m engine prune pipelines/sync.yaml --keep 400d --dry-run    count only
-  python -m engine prune pipelines/sync.yaml --keep 400d
-  python -m engine prune pipelines/sync.yaml --keep 90d --format json
+  syncledger prune pipelines/sync.yaml --keep 400d --dry-run    count only
+  syncledger prune pipelines/sync.yaml --keep 400d
+  syncledger prune pipelines/sync.yaml --keep 90d --format json
 """
 _NAMES = {
     "calls": "calls and acts in the log table",

@@ -15,8 +15,8 @@ from engine.runtime import signals
 
 EPILOG = """\b
 Examples:
-  python -m engine receive --port 8900        then API_BASE_URL=http://127.0.0.1:8900
-  python -m engine receive --script faults.yaml
+  syncledger receive --port 8900        then API_BASE_URL=http://127.0.0.1:8900
+  syncledger receive --script faults.yaml
   curl http://127.0.0.1:8900/                 what arrived so far
 """
 

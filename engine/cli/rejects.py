@@ -23,9 +23,9 @@ from engine.sync.ledger.rejects import Reject
 
 EPILOG = """\b
 Examples:
-  python -m engine rejects pipelines/sync.yaml
-  python -m engine rejects pipelines/sync.yaml --entity Users --state parked
-  python -m engine rejects pipelines/sync.yaml --format csv > rejects.csv
+  syncledger rejects pipelines/sync.yaml
+  syncledger rejects pipelines/sync.yaml --entity Users --state parked
+  syncledger rejects pipelines/sync.yaml --format csv > rejects.csv
 """
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER = re.compile(r"[-+]?[0-9]+([.][0-9]+)?")

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  python -m engine run pipelines/sync.yaml
-  python -m engine run pipelines/staff.yaml pipelines/sync.yaml  both, in this order
-  python -m engine run pipelines/sync.yaml --entity Users --limit 10
-  python -m engine run pipelines/sync.yaml --format json --quiet
-  python -m engine run pipelines/sync.yaml --workers 4
-  python -m engine run pipelines/sync.yaml --first-run           to a ledger that knows nothing yet
-  python -m engine plan pipelines/sync.yaml --save plan.json && python -m engine run pipelines/sync.yaml --plan plan.json
+  syncledger run pipelines/sync.yaml
+  syncledger run pipelines/staff.yaml pipelines/sync.yaml  both, in this order
+  syncledger run pipelines/sync.yaml --entity Users --limit 10
+  syncledger run pipelines/sync.yaml --format json --quiet
+  syncledger run pipelines/sync.yaml --workers 4
+  syncledger run pipelines/sync.yaml --first-run           to a ledger that knows nothing yet
+  syncledger plan pipelines/sync.yaml --save plan.json && syncledger run pipelines/sync.yaml --plan plan.json
 """
 
 

@@ -19,9 +19,9 @@ from engine.runtime.schedule import Coming, Entry, Loop, Memory, coming, entries
 
 EPILOG = """\b
 Examples:
-  python -m engine schedule pipelines/*.yaml
-  python -m engine schedule pipelines/*.yaml --next 10      the coming times, then leave
-  python -m engine schedule pipelines/sync.yaml --log-format json
+  syncledger schedule pipelines/*.yaml
+  syncledger schedule pipelines/*.yaml --next 10      the coming times, then leave
+  syncledger schedule pipelines/sync.yaml --log-format json
 \b
 Each due time loads its spec anew, so a changed entity needs no restart; a
 changed schedule does. SIGTERM finishes what is on the wire and leaves: with 130 where a

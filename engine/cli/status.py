@@ -21,8 +21,8 @@ from engine.sync.ledger.parks import Park
 
 EPILOG = """\b
 Examples:
-  python -m engine status pipelines/sync.yaml
-  python -m engine status pipelines/sync.yaml --runs 20 --format json
+  syncledger status pipelines/sync.yaml
+  syncledger status pipelines/sync.yaml --runs 20 --format json
 """
 
 _RUN_STATES = {"killed": "killed (process gone)"}

@@ -15,10 +15,10 @@ from engine.sync.spec.load import Examined, examine
 
 EPILOG = """\b
 Examples:
-  python -m engine validate pipelines/*.yaml
-  python -m engine validate pipelines/*.yaml --format github     annotations in a pull request
-  python -m engine validate pipelines/sync.yaml --connect        also opens the databases
-  python -m engine validate pipelines/sync.yaml --connect --api  and tries the token
+  syncledger validate pipelines/*.yaml
+  syncledger validate pipelines/*.yaml --format github     annotations in a pull request
+  syncledger validate pipelines/sync.yaml --connect        also opens the databases
+  syncledger validate pipelines/sync.yaml --connect --api  and tries the token
 """
 
 

@@ -19,8 +19,8 @@ from engine.sync.why import Answer
 
 EPILOG = """\b
 Examples:
-  python -m engine why pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
-  python -m engine why pipelines/staff.yaml Assignments '["10001","d005"]' --format json
+  syncledger why pipelines/sync.yaml Users 4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11
+  syncledger why pipelines/staff.yaml Assignments '["10001","d005"]' --format json
 """
 _SOURCE = {
     "missing": "The source does not have it now.",

@@ -61,7 +61,7 @@ def check_connections(loaded: Loaded) -> Checked:
                 _check_privacy(loaded, found)
                 waiting = ledger.pending()
                 if waiting:
-                    message = f"the next run migrates the ledger to version {waiting[-1]}; or: python -m engine migrate {pipeline.shown}"
+                    message = f"the next run migrates the ledger to version {waiting[-1]}; or: syncledger migrate {pipeline.shown}"
                     found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
                     return found
                 _check_indexes(loaded, found, ledger)

@@ -127,9 +127,7 @@ class _Builder:
             elif isinstance(event, yaml.NodeEvent):
                 self.document.data = self._node(event, events, ())
         if not documents:
-            raise _error(
-                self.document.file, "the file is empty; `python -m engine init DIR` writes a spec to start from"
-            )
+            raise _error(self.document.file, "the file is empty; `syncledger init DIR` writes a spec to start from")
 
     def _node(self, event: yaml.Event, events: Iterator[yaml.Event], place: Place) -> Any:
         self._nodes += 1
