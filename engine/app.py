@@ -23,8 +23,8 @@ from engine.sync.ledger.operator import Acts
 from engine.sync.ledger.rejects import Policy
 from engine.sync.model import Entity, Pipeline
 from engine.sync.send.pace import Pace
-from engine.sync.settlement import Tools
 from engine.sync.spec.load import Loaded
+from engine.sync.tools import Tools
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from engine.sync.ledger.ledger import Ledger
 from engine.sync.model import LedgerSpec
 from engine.sync.partition import Part
 from engine.sync.read.source import WHOLE
-from engine.sync.settlement import EntityReport
+from engine.sync.report import EntityReport
 from tests.blackhole import BlackHole
 from tests.conftest import fill
 from tests.faultapi import FaultAPI, answer

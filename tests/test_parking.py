@@ -345,15 +345,15 @@ def test_a_parking_that_cannot_be_written_ends_the_entity_and_the_sums_hold(proj
 def test_a_batch_that_is_stopped_before_the_parking_answer_is_settled_waits_too(
     project: Project, api: FaultAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = post.Delivery.deliver
+    original = post.Post.deliver
 
-    def slowly(self: post.Delivery, batch: Any, report: Any) -> Any:
+    def slowly(self: post.Post, batch: Any, report: Any) -> Any:
         outcome = original(self, batch, report)
         if outcome.park:
             time.sleep(0.5)  # what the scheduler of any machine may do here
         return outcome
 
-    monkeypatch.setattr(post.Delivery, "deliver", slowly)
+    monkeypatch.setattr(post.Post, "deliver", slowly)
     project.spec["api"]["in_flight"] = 4
     project.users(60)
     project.entity(batch_size=1)

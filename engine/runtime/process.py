@@ -20,10 +20,11 @@ from engine.errors import LedgerError, SpecError, SyncLedgerError
 from engine.observe import masks
 from engine.observe.observer import Silent
 from engine.store.base import Kept
+from engine.sync.delivery import Delivery
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.partition import Part, PartResult
 from engine.sync.path import deliver
-from engine.sync.settlement import EntityReport
+from engine.sync.report import EntityReport
 from engine.sync.spec.load import Loaded, load
 
 _LOOK_SECONDS = 0.5
@@ -74,7 +75,8 @@ def _work(part: Part, loaded: Loaded, report: EntityReport) -> None:
                 app.tools(loaded, opened, ledger, run, Silent(), part.of) as tools,
             ):
                 entity = next(entity for entity in pipeline.entities if entity.name == part.entity)
-                deliver(entity, tools, report, span=part.span)
+                with Delivery(entity, tools, report) as delivery:
+                    deliver(delivery, part.span)
         finally:
             ledger.db.close()
 

@@ -31,8 +31,9 @@ from engine.sync.model import Entity, Pipeline
 from engine.sync.partition import Crew
 from engine.sync.path import sync
 from engine.sync.preflight import Allowed
-from engine.sync.settlement import EntityReport, Tools
+from engine.sync.report import EntityReport
 from engine.sync.spec.load import Loaded
+from engine.sync.tools import Tools
 
 
 @dataclass(slots=True)

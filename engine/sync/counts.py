@@ -102,3 +102,9 @@ class Flow:
         """A record that was on its way is refused: another row of its ID may be sent."""
         self.pending.discard(rejection.id)
         self.reject(rejection)
+
+    def refuse_twin(self, rejection: Rejection) -> None:
+        """A row that was taken for a delivered one, since their IDs differ only in how they are spelled, is refused instead."""
+        if rejection.id not in self.twins and self.counts.excluded:
+            self.counts.excluded -= 1
+            self.reject(rejection)

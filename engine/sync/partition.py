@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -12,10 +11,12 @@ from typing import Protocol
 
 from engine.errors import LedgerError
 from engine.sync.counts import Counts
+from engine.sync.delivery import Delivery
 from engine.sync.model import Rejection
 from engine.sync.read import source
 from engine.sync.read.source import Reader, Span
-from engine.sync.settlement import EntityReport, Tools
+from engine.sync.report import EntityReport
+from engine.sync.tools import Tools
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
@@ -89,18 +90,19 @@ def parts(reader: Reader, tools: Tools, crew: Crew) -> list[Part]:
     ]  # fmt: skip
 
 
-def spread(given: list[Part], tools: Tools, report: EntityReport, crew: Crew, settle_open: Callable[[], None]) -> None:
+def spread(given: list[Part], delivery: Delivery, crew: Crew) -> None:
     """Have the parts delivered and add up what became of them.
 
-    Where a worker dies, what it had on the wire is settled when all others have ended (`settle_open`), and its part is
+    Where a worker dies, what it had on the wire is settled when all others have ended, and its part is
     given out again: the ledger knows how far it came.
     """
+    tools, report = delivery.tools, delivery.report
     for _ in range(_TRIES):
         dead = _round(given, tools, report, crew)
         if dead:
             _LOG.warning("%s: %d workers died; their parts are given out again", report.name, len(dead))
             crew.renew()
-        settle_open()
+        delivery.settle_leftovers(in_flight=True)
         if not dead:
             return
         given = dead

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,14 +11,14 @@ from engine.db.connection import Connection
 from engine.db.statement import Statement
 from engine.errors import ConnectionFailed, EntityError, SourceError
 from engine.http.session import Caller
+from engine.sync import head
 from engine.sync.counts import Counts, Flow
+from engine.sync.head import Reading
 from engine.sync.ledger.history import History
 from engine.sync.ledger.lookup import Lookup
 from engine.sync.ledger.parks import Park
 from engine.sync.model import Batch, Entity, Exclusion, Rejection
-from engine.sync.read import duplicates, exclude, exclusion, incremental, sorting, source
-from engine.sync.send import chunk
-from engine.sync.shape import shape
+from engine.sync.read import duplicates, exclusion, sorting, source
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +100,13 @@ def plan_entity(
         lookup = replace(_lookup(history, entity), met=met)
         connection = connect(entity.connection)
         reader = source.Reader(connection, entity, run)
-        look = incremental.look(reader, history.tables.tracking.name, history.watermark) if history else None
-        span = source.Span(since=look.since) if look else source.WHOLE
-        made.since = str(span.since) if span.since else None
-        flow = _flow(made)
-        narrowed = exclusion.pages(connection, entity, run, lookup, visible, flow, span)
-        made.exclude = narrowed.how
+        reading = _reading(reader, history)
+        made.since = reading.since
+        due = head.due(reader, lookup, visible, _flow(made), reading.span)
+        made.exclude = due.source.how
         if statements:
-            made.statements = list(exclusion.statements(narrowed))
-        for batch in _batches(entity, narrowed, lookup, flow):
+            made.statements = list(exclusion.statements(due.source))
+        for batch in due.batches:
             made.counts.batches += 1
             if len(made.requests) < requests:
                 made.requests.append(_request(entity, batch, caller))
@@ -142,16 +140,11 @@ def _flow(made: EntityPlan) -> Flow:
     return Flow(refuse, made.counts)
 
 
-def _batches(entity: Entity, narrowed: exclusion.Narrowed, lookup: Lookup, flow: Flow) -> Iterator[Batch]:
-    due = exclude.tracked(
-        narrowed.rows,
-        entity.id,
-        lookup,
-        flow,
-        page_size=entity.page_size,
-    )
-    shaped = shape.records(due, entity, flow)
-    return chunk.batches(shaped, entity, flow)
+def _reading(reader: source.Reader, history: History | None) -> Reading:
+    """As a run would read it; without a ledger there is no watermark."""
+    if history is None:
+        return Reading(reader, source.WHOLE, None)
+    return head.reading(reader, history.tables.tracking.name, history.watermark)
 
 
 def _request(entity: Entity, batch: Batch, caller: Caller) -> Request:

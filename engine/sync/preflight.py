@@ -13,7 +13,7 @@ from engine.errors import NotConfirmed, Problem, SpecError
 from engine.sync.model import Entity, LedgerSpec
 from engine.sync.plan import EntityPlan, plan_entity
 from engine.sync.read.source import Reader
-from engine.sync.settlement import Tools
+from engine.sync.tools import Tools
 
 _LOG = logging.getLogger(__name__)
 MANY = 5000

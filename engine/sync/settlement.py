@@ -2,100 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from engine.context import RunContext
-from engine.db.connection import Connection
 from engine.errors import LedgerError
-from engine.http.session import Caller
-from engine.http.settings import Api
-from engine.observe.observer import Observer
-from engine.sync.counts import Counts
-from engine.sync.ledger.ledger import Ledger
-from engine.sync.ledger.parks import Park
-from engine.sync.model import Attempt, Batch, Entity, Outcome, Pause, Rejection
+from engine.sync.model import Attempt, Batch, Outcome, Pause
+from engine.sync.report import SAMPLES, EntityReport
 from engine.sync.send.isolation import Isolation
-from engine.sync.send.pace import Pace
+from engine.sync.tools import Endpoint, Tools
 
-_AT_ONCE = 500
-_SAMPLES = 3
 _REPEATED = " (refused when sent again; the first sending may have stored it)"
-
-
-@dataclass(slots=True)
-class EntityReport:
-    """What became of one entity in one run.
-
-    `gravity` sorts its error: None, `parked` (its endpoint is left alone) or `entity` (exit 1), or `database` (exit 4).
-    """
-
-    name: str
-    counts: Counts = field(default_factory=Counts)
-    seconds: float = 0.0
-    error: str | None = None
-    gravity: str | None = None
-    rows: int | None = None
-    """Rows of its source, where they were counted."""
-    since: str | None = None
-    """From where on it was read, where only what changed was."""
-    pending: set[str] = field(default_factory=set, repr=False)
-    """IDs that were read and are not settled: a second record of one is refused."""
-    met: set[str] = field(default_factory=set, repr=False)
-    """Records of open batches that were met in the source and counted as waiting."""
-    samples: list[Rejection] = field(default_factory=list, repr=False)
-    """The first rejections, for people."""
-
-    def note(self, remark: str | None) -> None:
-        """Add what a batch ended with; the first few that differ are kept."""
-        if remark and remark not in (self.error or "") and self._notes < _SAMPLES:
-            self._notes += 1
-            self.error = f"{self.error}; {remark}" if self.error else remark
-
-    @property
-    def complete(self) -> bool:
-        """True when nothing that was read is left for a later run."""
-        counts = self.counts
-        return self.error is None and not (counts.rejected or counts.failed or counts.in_doubt or counts.waiting)
-
-    _notes: int = field(default=0, repr=False)
-
-
-@dataclass(slots=True)
-class Endpoint:
-    """One URL during a run: left for the rest of it, or even parked beyond; `failures` counts failed batches in a row."""
-
-    url: str
-    closed: threading.Event = field(default_factory=threading.Event)
-    failures: int = 0
-    park: Park | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a run works with; built in `engine.runtime.runner`, closed there."""
-
-    run: RunContext
-    ledger: Ledger
-    caller: Caller
-    api: Api
-    connect: Callable[[str], Connection]
-    pool: ThreadPoolExecutor
-    observer: Observer
-    mask: Callable[[str], str]
-    may_send: Callable[[], bool]
-    pace: Pace
-    visible: Callable[[Entity], str | None] = field(default=lambda _entity: None)
-    """The tracking table as an entity's source names it; None where it does not see it."""
-    endpoints: dict[str, Endpoint] = field(default_factory=dict)
-
-    def endpoint(self, entity: Entity) -> Endpoint:
-        """The endpoint of an entity, as this run knows it."""
-        url = self.caller.url(entity.endpoint)
-        return self.endpoints.setdefault(url, Endpoint(url))
 
 
 @dataclass(slots=True)
@@ -165,7 +82,7 @@ class Settlement:
                 self.report.counts.failed += 1
                 raise
             self.report.counts.rejected += 1
-            self.report.samples += [rejection][: _SAMPLES - len(self.report.samples)]
+            self.report.samples += [rejection][: SAMPLES - len(self.report.samples)]
 
     def _sent_again(self, outcome: Outcome) -> Outcome:
         """Refusals of records that an earlier sending may have stored: one that says so is none, another may come from that."""
@@ -186,7 +103,7 @@ class Settlement:
     def _count(self, outcome: Outcome, *, lost: int) -> None:
         counts = self.report.counts
         self.report.pending.difference_update(outcome.accepted, outcome.failed)
-        self.report.samples += outcome.rejected[: _SAMPLES - len(self.report.samples)]
+        self.report.samples += outcome.rejected[: SAMPLES - len(self.report.samples)]
         counts.accepted += len(outcome.accepted)
         counts.rejected += len(outcome.rejected)
         counts.in_doubt += len(outcome.in_doubt)
@@ -256,53 +173,3 @@ def _undecided(outcome: Outcome, remark: str) -> Outcome:
         reason = outcome.rejected[0].reason
         outcome = replace(outcome, rejected=(), failed=outcome.batch.ids, answered=False, reason=reason)
     return replace(outcome, reason=f"{outcome.reason}; {remark}")
-
-
-class Refused:
-    """Collects rejections of an entity, counts them as due, and writes them some hundreds at a time."""
-
-    def __init__(self, report: EntityReport, ledger: Ledger) -> None:
-        self._report, self._ledger = report, ledger
-        self._waiting: list[Rejection] = []
-
-    def __call__(self, rejection: Rejection) -> None:
-        """One more."""
-        self._report.counts.due += 1
-        self._report.counts.rejected += 1
-        self._waiting.append(rejection)
-        if len(self._waiting) >= _AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what has been collected. The first ones that are new are shown to people."""
-        if not self._waiting:
-            return
-        known = self._ledger.reject(self._report.name, self._waiting)
-        self._report.counts.rejected_before += sum(rejection.id in known for rejection in self._waiting)
-        new = [rejection for rejection in self._waiting if rejection.id not in known]
-        self._report.samples += new[: _SAMPLES - len(self._report.samples)]
-        self._waiting.clear()
-
-    def revive(self, rejection: Rejection) -> None:
-        """A row that was refused as another's twin is due: the other is gone."""
-        self._ledger.revive(self._report.name, rejection.id)
-
-
-class Adopted:
-    """Collects contents of delivered records that nobody knew, and writes them some hundreds at a time."""
-
-    def __init__(self, entity: Entity, ledger: Ledger) -> None:
-        self._entity, self._ledger = entity, ledger
-        self._waiting: dict[str, str] = {}
-
-    def __call__(self, id_: str, content: str) -> None:
-        """One more."""
-        self._waiting[id_] = content
-        if len(self._waiting) >= 10 * _AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what has been collected."""
-        if self._waiting:
-            self._ledger.adopt(self._entity.name, self._waiting)
-            self._waiting.clear()

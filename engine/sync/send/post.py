@@ -57,8 +57,8 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """How batches of one entity are delivered."""
+class Post:
+    """How batches of one entity are sent."""
 
     entity: Entity
     api: Api

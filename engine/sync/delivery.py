@@ -1,0 +1,97 @@
+"""What happens to the batches of one entity between "due" and "settled": one owner of the window, the isolation and the settlement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from engine.sync.collected import Adopted, Refused
+from engine.sync.counts import Flow
+from engine.sync.model import Batch, Entity, Outcome
+from engine.sync.report import EntityReport
+from engine.sync.send.isolation import Isolation
+from engine.sync.send.post import Post
+from engine.sync.send.window import Window
+from engine.sync.settlement import Settlement
+from engine.sync.tools import Tools
+
+
+class Delivery:
+    """The delivery of one entity. Whoever leaves it has nothing on the wire: all of it is settled, whatever stopped the reading.
+
+    `flow` and `adopted` hear what the stages tell of single records. All methods belong to one thread.
+    """
+
+    def __init__(self, entity: Entity, tools: Tools, report: EntityReport) -> None:
+        endpoint = tools.endpoint(entity)
+        self.entity, self.tools, self.report = entity, tools, report
+        self.adopted = Adopted(entity, tools.ledger)
+        self._refused = Refused(report, tools.ledger)
+        self.flow = Flow(self._refused, report.counts, report.pending, revive=self._refused.revive)
+        self._isolation = Isolation(entity)
+        self._settlement = Settlement(tools, report, endpoint, self._isolation)
+        post = Post(entity, tools.api, tools.caller, tools.run, endpoint.closed, tools.mask, tools.may_send, tools.pace)
+        self._window = Window(tools.pool, tools.api.in_flight, post.deliver, self._settlement.hear)
+
+    def __enter__(self) -> Delivery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._drain(self._settlement.settle)
+        finally:
+            self._settlement.over()
+            self._refused.flush()
+            self.adopted.flush()
+
+    def parked(self) -> bool:
+        """True, and reported, when the endpoint is to be left alone."""
+        return self._settlement.parked()
+
+    def settle_leftovers(self, *, in_flight: bool = False) -> None:
+        """Batches that an earlier run, or (`in_flight`) a dead worker, left open are sent again: the same bytes, the same key."""
+        for batch in self.tools.ledger.unsettled(self.entity.name, self.tools.api, in_flight=in_flight):
+            if self.tools.run.cancelled.is_set():
+                return
+            self._window.submit(batch)
+            self._drain(self._settlement.left_open)
+
+    def send(self, batches: Iterator[Batch]) -> bool:
+        """Send batches as they come, and the pieces of those that are refused; False when it was stopped before the last."""
+        return all(self._send(batch) for batch in self._isolation.first(batches, self._settle_next))
+
+    def _send(self, batch: Batch) -> bool:
+        with self._settlement.responsible(batch):
+            for outcome in self._window.make_room():
+                self._settlement.settle(outcome)
+            if self._settlement.stopped():
+                self._isolation.keep(batch)
+                return False
+            if self._isolation.cut(batch):  # the API has called for smaller ones meanwhile
+                return True
+            self._window.submit(self.tools.ledger.intend(batch))
+        self.report.counts.batches += 1
+        self.tools.observer.progress(self.report.name, self.report.counts)
+        return True
+
+    def _settle_next(self) -> bool:
+        """Settle what comes off the wire next, which may leave pieces to send; False when nothing is on it."""
+        if not self._window.busy:
+            return False
+        for outcome in self._window.next():
+            self._settlement.settle(outcome)
+        return True
+
+    def _drain(self, settle: Callable[[Outcome], None]) -> None:
+        """Wait for what is on the wire and settle it; one that fails, by a bug too, spares the others."""
+        failure: Exception | None = None
+        while self._window.busy:
+            try:
+                for outcome in self._window.drain():
+                    settle(outcome)
+            except Exception as failed:  # noqa: BLE001 - raised below, when the others are settled
+                failure = failure or failed
+        if failure:
+            raise failure
