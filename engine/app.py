@@ -143,7 +143,7 @@ def visible(pipeline: Pipeline, entity: Entity) -> str | None:
 
 
 def audit(opened: Connections, secrets: Secrets, verb: str) -> None:
-    """An audit row of somebody's look at the ledger, where there is one. Raises `LedgerError`."""
+    """Record in the audit log that somebody read the ledger, where there is one. Raises `LedgerError`."""
     pipeline = opened.pipeline
     if ledger_exists(pipeline):
         ledger = opened.ledger(create=True)

@@ -40,7 +40,7 @@ def plain(causes: list[BaseException]) -> str:
     """The innermost cause in plain words, without the names of Python objects."""
     if isinstance(causes[-1], http.client.IncompleteRead):
         return "the body of the answer breaks off, or its chunks are not framed as chunks"
-    # Cut before anything looks at it: a server may put 65,000 characters into its status line.
+    # Cut before it is parsed: a server may put 65,000 characters into its status line.
     text = (str(causes[-1]) or type(causes[-1]).__name__)[:_LONGEST]
     text = _OBJECT_NAME.sub("", text)
     text = _NOISE.sub("", text).strip()

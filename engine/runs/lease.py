@@ -64,7 +64,7 @@ class Lease:
 
     @property
     def last_words(self) -> str:
-        """What the last heartbeat met, to stand behind a sentence on the lease."""
+        """Why the last heartbeat failed, as the end of a sentence; empty where it did not."""
         return f" (its last heartbeat failed: {printable(self.trouble)})" if self.trouble else ""
 
     def valid(self) -> bool:

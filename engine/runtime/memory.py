@@ -1,4 +1,4 @@
-"""How often Python looks for garbage in this process."""
+"""How often the garbage collector runs in this process."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from engine.sync.tools import Tools
 
 
 class Delivery:
-    """The delivery of one entity. Whoever leaves it has nothing on the wire: all of it is settled, whatever stopped the reading.
+    """The delivery of one entity. On leaving it, every batch in flight is settled, whatever stopped the reading.
 
     `flow` and `adopted` hear what the stages tell of single records. All methods belong to one thread.
     """
@@ -77,7 +77,7 @@ class Delivery:
         return True
 
     def _settle_next(self) -> bool:
-        """Settle what comes off the wire next, which may leave pieces to send; False when nothing is on it."""
+        """Settle the next outcomes, which may leave pieces to send; False when nothing is in flight."""
         if not self._window.busy:
             return False
         for outcome in self._window.next():
@@ -85,7 +85,7 @@ class Delivery:
         return True
 
     def _drain(self, settle: Callable[[Outcome], None]) -> None:
-        """Wait for what is on the wire and settle it; one that fails, by a bug too, spares the others."""
+        """Settle everything in flight; a failure, even a bug, does not keep the others from being settled."""
         failure: Exception | None = None
         while self._window.busy:
             try:

@@ -1,4 +1,4 @@
-"""What a run would send: the stages of the path up to the wire, with a ledger that is only read."""
+"""What a run would send: the stages up to the call, with a ledger that is only read."""
 
 from __future__ import annotations
 

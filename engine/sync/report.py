@@ -28,9 +28,9 @@ class EntityReport:
     since: str | None = None
     """From where on it was read, where only what changed was."""
     pending: set[str] = field(default_factory=set, repr=False)
-    """IDs that were read and are not settled: a second record of one is refused."""
+    """IDs in flight; a duplicate is rejected."""
     met: set[str] = field(default_factory=set, repr=False)
-    """Records of open batches that were met in the source and counted as waiting."""
+    """Records of open batches that were read from the source and counted as waiting."""
     samples: list[Rejection] = field(default_factory=list, repr=False)
     """The first rejections, for people."""
 

@@ -122,12 +122,12 @@ class Settlement:
         return self.endpoint.closed.is_set() or self.tools.run.cancelled.is_set()
 
     def over(self) -> None:
-        """All that was on the wire is settled: count the pieces that were not sent any more."""
+        """Everything in flight is settled: count the pieces that were never sent."""
         self.unsent(self.isolation.left())
 
     @contextmanager
     def responsible(self, batch: Batch) -> Iterator[None]:
-        """A batch that is not on the wire yet has failed where the ledger fails."""
+        """Count a batch that was not sent yet as failed when the ledger fails."""
         try:
             yield
         except LedgerError:

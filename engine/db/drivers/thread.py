@@ -1,6 +1,6 @@
-"""Runs a driver's calls in a thread of its own: one that never returns is given up, and signals are seen meanwhile.
+"""Runs a driver's calls in a thread of its own, so that a call that never returns can be abandoned, and signals are seen.
 
-No ODBC driver can be trusted to come back from a connection that died without a word: psqlodbc waits for ever for an answer,
+No ODBC driver returns reliably from a connection that died silently: psqlodbc waits for ever for an answer,
 whatever its timeouts. The thread that waits in such a call is left behind; it holds no lock of ours and ends with the process.
 """
 

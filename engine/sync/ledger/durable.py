@@ -1,4 +1,4 @@
-"""Reads and writes that outlive a moment's trouble: each is tried again on a new connection."""
+"""Retries transient ledger failures on a new connection."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Durable(History):
         return done
 
     def _try_again(self, write: Callable[[bool], Result], first: DatabaseError) -> Result:
-        """What an API has accepted is too dear to lose to a restart of the database: it is waited for, and said so at once.
+        """Retry on new connections until the database answers or the patience ends; the wait is logged at once.
 
         Raises `DatabaseError` with the first failure's words, and the last one's where they differ.
         """
@@ -111,7 +111,7 @@ class Durable(History):
 
 
 def _tried(write: Callable[[bool], Result], *, again: bool) -> Result:
-    """One try. What a look at a table says of its database is a failure of the database."""
+    """One try. A `LedgerError` that a failing database has caused is raised as that `DatabaseError`, so that it is retried."""
     try:
         return write(again)
     except LedgerError as failure:

@@ -1,4 +1,4 @@
-"""The crash journal: what is about to be sent is written down first, so that a death at any moment leaves the truth."""
+"""Write-ahead journal: a batch is durable, with its exact bytes and its key, before it is sent."""
 
 from __future__ import annotations
 

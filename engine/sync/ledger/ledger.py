@@ -222,7 +222,7 @@ class Ledger(Parts):
                 self._remember_repeated(left.entity, left.ids)
 
     def abandon(self, reason: str) -> None:
-        """What this run has on the wire will not be settled by it: the next run does, as after a crash."""
+        """Leave this run's batches in flight to the next run, as after a crash."""
         for left in self.open_batches():
             if left.run == self.run and left.state == "in_flight":
                 self._decide(left, "in_doubt", reason)
@@ -230,7 +230,7 @@ class Ledger(Parts):
     # Records and endpoints that are not sent
 
     def reject(self, entity: str, rejections: Sequence[Rejection]) -> Set[str]:
-        """Records that were refused before they were sent: every run looks at them again. Gives those that were refused before."""
+        """Reject records before they are sent; every run checks them again. Gives those that were rejected before."""
 
         codec = self.codec()
         if codec:

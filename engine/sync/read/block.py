@@ -14,7 +14,7 @@ from engine.sync.ledger.lookup import Known
 ORIGIN = "(origin)"
 """The first column of every table between `exclude` and `chunk`: the canonical ID of the record."""
 ROWS = 1000
-"""Rows of a block: enough to pay for a look, few enough to stay near the processor."""
+"""Rows of a block: enough to pay for one check per column, few enough to stay in the processor's cache."""
 
 Row = Sequence[Any]
 Header = tuple[str, ...]

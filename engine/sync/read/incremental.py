@@ -115,7 +115,7 @@ def _check(newest: Any, wanted: ChangedSince, entity: Entity) -> None:
 
 
 def _newest(reader: Reader, request: PageRequest, column: str, since: Since | None) -> Any:
-    """The greatest value, or the greatest that does not lie in the future; None where there is none that can be reckoned with."""
+    """The greatest value, or the greatest that does not lie in the future; None where there is none that can be compared."""
     newest = _greatest(reader, request, Newest(column), since)
     limit = _now(newest, reader.run.now() + _AHEAD)
     if limit is not None and newest > limit:

@@ -1,4 +1,4 @@
-"""Finds the bad records of a refused batch: it is split in halves until they stand alone."""
+"""Bisection: a refused batch is split in halves until its bad records stand alone."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Isolation:
         self.size = self.size or self.entity.batch_size
 
     def first(self, batches: Iterator[Batch], wait: Callable[[], bool]) -> Iterator[Batch]:
-        """Pieces before new batches. `wait` handles what is on the wire, which may leave more pieces; False when nothing is.
+        """Pieces before new batches. `wait` settles what is in flight, which may leave more pieces; False when nothing is.
 
         Where reading fails, the pieces are given before the failure is raised.
         """

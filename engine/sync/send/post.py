@@ -244,7 +244,7 @@ def conclude(batch: Batch, replies: list[Reply], *, keyed: bool) -> Outcome:
         park=last.park,
         repeated=_doubtful(batch, replies),
     )
-    # Being turned away at the door says nothing of what an earlier attempt did inside.
+    # A 401, 403 or 404 says nothing about an earlier attempt.
     # Without a key a conflict means that records are there already; so it does with one, where `isolate` says that conflicts are
     # refusals of records and a later run still meets it.
     duplicate = made.repeated and status == _CONFLICT and (not keyed or (batch.resent and last.refused))

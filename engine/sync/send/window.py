@@ -1,4 +1,4 @@
-"""Keeps up to `size` batches on the wire while one thread reads, and hands back what happened to that thread."""
+"""Keeps up to `size` batches in flight while one thread reads, and gives their outcomes to that thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TICK = 0.2
 
 
 class Window:
-    """Batches on the wire. All methods belong to one thread, which is also the only one that writes to the ledger."""
+    """Batches in flight. All methods belong to one thread, which is also the only one that writes to the ledger."""
 
     def __init__(self, pool: Executor, size: int, deliver: Deliver, report: Report) -> None:
         self._pool, self._size, self._deliver, self._report = pool, size, deliver, report
@@ -27,11 +27,11 @@ class Window:
 
     @property
     def busy(self) -> bool:
-        """True while a batch is on the wire or its outcome was not handed back."""
+        """True while a batch is in flight or an outcome was not given back."""
         return bool(self._in_flight or self._done)
 
     def submit(self, batch: Batch) -> None:
-        """Put a batch on the wire. Call `make_room` before."""
+        """Send a batch. Call `make_room` before."""
         self._in_flight += 1
         self._pool.submit(self._work, batch)
 
@@ -42,13 +42,13 @@ class Window:
         yield from self._settled()
 
     def next(self) -> Iterator[Outcome]:
-        """Wait for one batch on the wire at least; gives the outcomes that came."""
+        """Wait for at least one outcome; gives those that came."""
         while self._in_flight and not self._done:
             self._take()
         yield from self._settled()
 
     def drain(self) -> Iterator[Outcome]:
-        """Wait for every batch on the wire, giving each outcome as it comes."""
+        """Wait for every batch in flight, giving each outcome as it comes."""
         while self._in_flight:
             self._take()
             yield from self._settled()

@@ -1,4 +1,4 @@
-"""Whole columns at once: where every value is in order already, which is the rule, one look at the column tells."""
+"""Fast path for whole columns: where every value already has its type, which is the rule, the column is passed on as it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.sync.shape.fields import CONVERTERS, natural
 Values = Sequence[Any]
 Convert = Callable[[Any], Any]
 Quick = Callable[[Values], Values | None]
-"""The values as they are sent, where one look shows that they are in order; None where each needs a look."""
+"""Fast path: the column as it is sent, or None where each value must be checked by itself."""
 
 
 def converter(field: Field | None) -> Convert:
