@@ -84,7 +84,7 @@ def recorded() -> Iterator[Recorded]:
 
     def execute(self: Connection, statement: Statement) -> Rows:
         if statement.text.lstrip().upper().startswith(("SELECT", "WITH")):
-            statements.append((statement.text, [self._parameter(value) for value in statement.parameters]))
+            statements.append((statement.text, [self.driver.bind(value) for value in statement.parameters]))
         return plain(self, statement)
 
     Connection._execute = execute  # type: ignore[method-assign]

@@ -98,11 +98,12 @@ def test_bars_show_percentage_rate_run_and_what_is_waited_for() -> None:
     console = Console(file=screen, force_terminal=True, width=160, color_system=None)
     batch = Batch("b", "Users", "k", ("1",), b"[]")
     with Live(console) as live:
-        live.run_started("4711-run")
-        live.entity_started("Users")
-        live.rows_counted("Users", 200)
-        live.progress("Users", Counts(excluded=50, due=50, accepted=50, calls=5))
-        live.waiting("Users", Pause(batch, 1, 4, 2.0, "Connection refused"))
+        live.hear("run_started", run="4711-run")
+        live.hear("entity_started", entity="Users")
+        live.hear("rows_counted", entity="Users", rows=200)
+        live.hear("progress", entity="Users", counts=Counts(excluded=50, due=50, accepted=50, calls=5))
+        live.hear("waiting", entity="Users", wait=Pause(batch, 1, 4, 2.0, "Connection refused"))
+        live.hear("an_event_of_tomorrow", entity="Users")
         live._bars.refresh()
     text = screen.getvalue()
     assert "4711-run" in text

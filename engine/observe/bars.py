@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -44,6 +46,14 @@ class Live:
         )
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, float] = {}
+        self._shown: dict[str, Callable[..., None]] = {
+            "run_started": self._run_started,
+            "entity_started": self._entity_started,
+            "rows_counted": self._rows_counted,
+            "progress": self._progress,
+            "waiting": self._waiting,
+            "entity_done": self._entity_done,
+        }
 
     def __enter__(self) -> Live:
         return self
@@ -53,36 +63,41 @@ class Live:
     ) -> None:
         self._bars.stop()
 
-    def run_started(self, run: str) -> None:
+    def hear(self, event: str, /, **fields: Any) -> None:
+        """Show it."""
+        if event in self._shown:
+            self._shown[event](**fields)
+
+    def _run_started(self, run: str) -> None:
         """The run's id, and the bars below it: until now a question may have been asked."""
         self._bars.start()
         self._bars.console.print(f"Run {run}", highlight=False)
 
-    def entity_started(self, name: str) -> None:
+    def _entity_started(self, entity: str) -> None:
         """A bar without an end yet."""
-        self._began[name] = time.monotonic()
-        self._tasks[name] = self._bars.add_task(escape(printable(name).ljust(16)), total=None, text="reading")
+        self._began[entity] = time.monotonic()
+        self._tasks[entity] = self._bars.add_task(escape(printable(entity).ljust(16)), total=None, text="reading")
 
-    def rows_counted(self, name: str, rows: int) -> None:
+    def _rows_counted(self, entity: str, rows: int) -> None:
         """The bar's end is known."""
-        self._bars.update(self._tasks[name], total=rows)
+        self._bars.update(self._tasks[entity], total=rows)
 
-    def progress(self, name: str, counts: Progress) -> None:
+    def _progress(self, entity: str, counts: Progress) -> None:
         """Move the bar."""
         over = counts.read - counts.due + counts.accepted + counts.rejected + counts.failed + counts.in_doubt
-        seconds = max(time.monotonic() - self._began[name], 0.001)
+        seconds = max(time.monotonic() - self._began[entity], 0.001)
         text = f"{counts.accepted:,} delivered, {counts.calls / seconds:.1f} calls/s"
-        self._bars.update(self._tasks[name], completed=over, text=text)
+        self._bars.update(self._tasks[entity], completed=over, text=text)
 
-    def waiting(self, name: str, wait: Wait) -> None:
+    def _waiting(self, entity: str, wait: Wait) -> None:
         """Say on the bar what is waited for."""
         text = printable(masked(str(wait)))
         shown = text if len(text) <= _WIDEST_REASON else f"...{text[-_WIDEST_REASON:]}"
-        self._bars.update(self._tasks[name], text=f"[yellow]{escape(shown)}")
+        self._bars.update(self._tasks[entity], text=f"[yellow]{escape(shown)}")
 
-    def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
+    def _entity_done(self, entity: str, counts: Progress, error: str | None) -> None:
         """Fill the bar."""
         text = words(counts) if counts.due else f"nothing new ({counts.excluded:,} tracked)"
         total = max(counts.due, 1)
         done = total if error is None else counts.accepted
-        self._bars.update(self._tasks[name], total=total, completed=done, text=text + (" [red]!" if error else ""))
+        self._bars.update(self._tasks[entity], total=total, completed=done, text=text + (" [red]!" if error else ""))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 import orjson
 
@@ -16,6 +16,22 @@ from engine.observe.printable import printable, printable_json
 Mask = Callable[[str], str]
 RUN: ContextVar[str | None] = ContextVar("RUN", default=None)
 """The run that this thread works for: every line of JSON carries it."""
+
+
+class Log(logging.LoggerAdapter[logging.Logger]):
+    """A logger that puts fields into every record: those that are bound to it, and `fields=` of the call."""
+
+    def __init__(self, logger: logging.Logger, **bound: object) -> None:
+        super().__init__(logger, bound)
+
+    def bind(self, **more: object) -> Log:
+        """The same logger with more fields."""
+        return Log(self.logger, **{**(self.extra or {}), **more})
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """As logging asks for it."""
+        fields = {**(self.extra or {}), **kwargs.pop("fields", {})}
+        return msg, {**kwargs, "extra": {"fields": fields}}
 
 
 class Formatter(logging.Formatter):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any, Protocol
 
 _LOG = logging.getLogger(__name__)
@@ -45,29 +44,24 @@ class Wait(Protocol):
 
 
 class Observer(Protocol):
-    """Hears of a run's progress, from the thread that runs it."""
+    """Hears of the events of a run, from the thread that runs it: a name, and fields that every event of this name has.
+
+    | event | fields |
+    |---|---|
+    | run_started | run: its id |
+    | entity_started | entity |
+    | rows_counted | entity, rows: of its source; only for an observer that `wants_rows` |
+    | progress | entity, counts |
+    | waiting | entity, wait: before a call is tried again |
+    | entity_done | entity, counts, error: None where there was none |
+    """
 
     @property
     def wants_rows(self) -> bool:
         """True for one that shows how much there is to come: the rows of each source are counted for it."""
 
-    def run_started(self, run: str) -> None:
-        """A run begins, with this id."""
-
-    def entity_started(self, name: str) -> None:
-        """An entity begins."""
-
-    def rows_counted(self, name: str, rows: int) -> None:
-        """So many rows an entity's source has."""
-
-    def progress(self, name: str, counts: Progress) -> None:
-        """Counts moved."""
-
-    def waiting(self, name: str, wait: Wait) -> None:
-        """A call failed and is tried again after a wait."""
-
-    def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
-        """An entity is over."""
+    def hear(self, event: str, /, **fields: Any) -> None:
+        """One event. One that it does not know is none of its business."""
 
 
 class Silent:
@@ -75,22 +69,7 @@ class Silent:
 
     wants_rows = False
 
-    def run_started(self, run: str) -> None:
-        """Nothing."""
-
-    def entity_started(self, name: str) -> None:
-        """Nothing."""
-
-    def rows_counted(self, name: str, rows: int) -> None:
-        """Nothing."""
-
-    def progress(self, name: str, counts: Progress) -> None:
-        """Nothing."""
-
-    def waiting(self, name: str, wait: Wait) -> None:
-        """Nothing."""
-
-    def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
+    def hear(self, event: str, /, **fields: Any) -> None:
         """Nothing."""
 
 
@@ -98,38 +77,13 @@ class Careful:
     """Passes everything on; a failing observer is reported once and then left out, and the run goes on."""
 
     def __init__(self, inner: Observer) -> None:
-        self._inner: Observer | None = inner
+        self._inner: Observer = inner
         self.wants_rows = inner.wants_rows
 
-    def run_started(self, run: str) -> None:
-        """Pass on."""
-        self._tell(lambda inner: inner.run_started(run))
-
-    def entity_started(self, name: str) -> None:
-        """Pass on."""
-        self._tell(lambda inner: inner.entity_started(name))
-
-    def rows_counted(self, name: str, rows: int) -> None:
-        """Pass on."""
-        self._tell(lambda inner: inner.rows_counted(name, rows))
-
-    def progress(self, name: str, counts: Progress) -> None:
-        """Pass on."""
-        self._tell(lambda inner: inner.progress(name, counts))
-
-    def waiting(self, name: str, wait: Wait) -> None:
-        """Pass on."""
-        self._tell(lambda inner: inner.waiting(name, wait))
-
-    def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
-        """Pass on."""
-        self._tell(lambda inner: inner.entity_done(name, counts, error))
-
-    def _tell(self, call: Callable[[Observer], Any]) -> None:
-        if self._inner is None:
-            return
+    def hear(self, event: str, /, **fields: Any) -> None:
+        """Pass it on."""
         try:
-            call(self._inner)
+            self._inner.hear(event, **fields)
         except Exception:  # noqa: BLE001 - progress is never worth a record
-            self._inner = None
+            self._inner = Silent()
             _LOG.warning("progress cannot be shown any more", exc_info=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
+from engine.observe.logs import Log
 from engine.observe.observer import Progress, Wait
 
-_LOG = logging.getLogger(__name__)
+_LOG = Log(logging.getLogger(__name__))
 
 
 class Lines:
@@ -19,12 +22,19 @@ class Lines:
     def __init__(self, pipeline: str | None = None, every: float = 5.0) -> None:
         """`pipeline` is named in every line where several run in one process."""
         self._name = f"{pipeline}: " if pipeline else ""
-        self._fields: dict[str, object] = {"pipeline": pipeline} if pipeline else {}
+        self._log = _LOG.bind(pipeline=pipeline) if pipeline else _LOG
         self._every = every
         self._last = 0.0
         self._waits: dict[tuple[str, str], float] = {}
         self._said: dict[str, str] = {}
         """Each error that was said, and the entity that had it first."""
+        self._lines: dict[str, Callable[..., None]] = {
+            "run_started": self._run_started,
+            "entity_started": self._entity_started,
+            "progress": self._progress,
+            "waiting": self._waiting,
+            "entity_done": self._entity_done,
+        }
 
     def __enter__(self) -> Lines:
         return self
@@ -34,55 +44,44 @@ class Lines:
     ) -> None:
         pass
 
-    def run_started(self, run: str) -> None:
+    def hear(self, event: str, /, **fields: Any) -> None:
+        """A line, where the event deserves one."""
+        if event in self._lines:
+            self._lines[event](**fields)
+
+    def _run_started(self, run: str) -> None:
         """Every line says which run it is of."""
-        self._fields["run_id"] = run
-        _LOG.info("%srun %s started", self._name, run, extra={"fields": self._fields})
+        self._log = self._log.bind(run_id=run)
+        self._log.info("%srun %s started", self._name, run)
 
-    def rows_counted(self, name: str, rows: int) -> None:
-        """Nothing: a line has no end to reach."""
-
-    def waiting(self, name: str, wait: Wait) -> None:
+    def _waiting(self, entity: str, wait: Wait) -> None:
         """Say at once what is waited for; the same reason again now and then."""
-        key, now = (name, wait.reason), time.monotonic()
+        key, now = (entity, wait.reason), time.monotonic()
         if now - self._waits.get(key, float("-inf")) >= self._every:
             self._waits[key] = now
-            fields = {
-                "entity": name,
-                "reason": wait.reason,
-                "attempt": wait.number,
-                "wait_seconds": round(wait.seconds, 3),
-            }
-            _LOG.warning("%s%s: %s", self._name, name, wait, extra={"fields": {**self._fields, **fields}})
+            seconds = round(wait.seconds, 3)
+            fields = {"entity": entity, "reason": wait.reason, "attempt": wait.number, "wait_seconds": seconds}
+            self._log.warning("%s%s: %s", self._name, entity, wait, fields=fields)
 
-    def entity_started(self, name: str) -> None:
-        """Say so."""
+    def _entity_started(self, entity: str) -> None:
         self._last = time.monotonic()
-        _LOG.info("%s%s: started", self._name, name, extra={"fields": {**self._fields, "entity": name}})
+        self._log.info("%s%s: started", self._name, entity, fields={"entity": entity})
 
-    def progress(self, name: str, counts: Progress) -> None:
+    def _progress(self, entity: str, counts: Progress) -> None:
         """Say how far it is, now and then."""
         if time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
-            _LOG.info(
-                "%s%s: %s",
-                self._name,
-                name,
-                words(counts),
-                extra={"fields": {**self._fields, **_fields(name, counts)}},
-            )
+            self._log.info("%s%s: %s", self._name, entity, words(counts), fields=_fields(entity, counts))
 
-    def entity_done(self, name: str, counts: Progress, error: str | None) -> None:
-        """Say how it ended."""
+    def _entity_done(self, entity: str, counts: Progress, error: str | None) -> None:
         nothing = "nothing sent" if error else f"nothing new, {counts.excluded:,} delivered before"
-        text = words(counts) if counts.due else nothing
-        fields = {**self._fields, **_fields(name, counts)}
+        text, fields = words(counts) if counts.due else nothing, _fields(entity, counts)
         if error:
-            first = self._said.setdefault(error, name)
-            shown = error if first == name else f"for the same reason as {first}"
-            _LOG.error("%s%s: %s; %s", self._name, name, text, shown, extra={"fields": {**fields, "error": error}})
+            first = self._said.setdefault(error, entity)
+            shown = error if first == entity else f"for the same reason as {first}"
+            self._log.error("%s%s: %s; %s", self._name, entity, text, shown, fields={**fields, "error": error})
         else:
-            _LOG.info("%s%s: done, %s", self._name, name, text, extra={"fields": fields})
+            self._log.info("%s%s: done, %s", self._name, entity, text, fields=fields)
 
 
 def words(counts: Progress) -> str:

@@ -122,7 +122,7 @@ def run_pipeline(
             ledger.started()
             with _bugs_recorded(ledger, report), app.tools(loaded, opened, ledger, run, observer) as tools:
                 if _may_begin(entities, tools, allowed, limit, report, emptied=emptied):
-                    tools.observer.run_started(run.id)
+                    tools.observer.hear("run_started", run=run.id)
                     report.entities = sync(entities, tools, limit, crew)
                     report.status = _status(report.entities, run, strict=strict)
             report.seconds = time.monotonic() - began

@@ -18,13 +18,14 @@ import schedule
 
 from engine import app
 from engine.errors import Problem, SpecError, SyncLedgerError
+from engine.observe.logs import Log
 from engine.observe.progress import Lines
 from engine.runs.times import Schedule, as_text, at_start, due_times, latest_missed, next_due
 from engine.runtime import runner
 from engine.sync.model import Pipeline
 from engine.sync.spec.load import Loaded, load
 
-_LOG = logging.getLogger(__name__)
+_LOG = Log(logging.getLogger(__name__))
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 60.0
 
@@ -41,6 +42,11 @@ class Entry:
     due: datetime | None = None
     running: threading.Thread | None = None
     ask_again: datetime | None = None
+
+    @property
+    def log(self) -> Log:
+        """Every line names the pipeline."""
+        return _LOG.bind(pipeline=self.name)
 
 
 @dataclass(slots=True)
@@ -74,19 +80,13 @@ class Loop:
                 self._tick_entry(entry, self.now())
             except SyncLedgerError as failure:
                 self._later(entry, str(failure))
-            except Exception as bug:  # noqa: BLE001 - logged whole; one pipeline never stops the others
-                _LOG.exception("%s: a bug", entry.name, extra={"fields": {"pipeline": entry.name}})
+            except Exception as bug:
+                entry.log.exception("%s: a bug", entry.name)
                 self._later(entry, type(bug).__name__)
 
     def _later(self, entry: Entry, why: str) -> None:
         entry.ask_again = self.now() + timedelta(seconds=_RETRY_SECONDS)
-        _LOG.error(
-            "%s: %s; trying again in %.0f s",
-            entry.name,
-            why,
-            _RETRY_SECONDS,
-            extra={"fields": {"pipeline": entry.name}},
-        )
+        entry.log.error("%s: %s; trying again in %.0f s", entry.name, why, _RETRY_SECONDS)
 
     def _tick_entry(self, entry: Entry, now: datetime) -> None:
         if entry.running and entry.running.is_alive():
@@ -107,12 +107,12 @@ class Loop:
     def _first_due(self, entry: Entry, now: datetime) -> datetime:
         """When an entry is due after a start, by what the ledger remembers and the misfire rule."""
         start = at_start(entry.plan, self.memory.last_due(entry), now)
-        _LOG.info(
+        entry.log.info(
             "%s: next run %s: %s",
             entry.name,
             as_text(start.due),
             start.why,
-            extra={"fields": {"pipeline": entry.name, "due": as_text(start.due)}},
+            fields={"due": as_text(start.due)},
         )
         if start.skipped is not None:
             self.memory.served(entry, start.skipped)
@@ -123,24 +123,22 @@ class Loop:
         try:
             status = self.run_once(entry.spec, self.cancelled)
             level = logging.INFO if status == "delivered" else logging.ERROR
-            _LOG.log(
+            entry.log.log(
                 level,
                 "%s: run of %s: %s",
                 entry.name,
                 as_text(due),
                 status,
-                extra={"fields": {"pipeline": entry.name, "status": status}},
+                fields={"status": status},
             )
             if status == "cancelled":
                 self.cut_short = True
             else:
                 self.memory.served(entry, due)
         except SyncLedgerError as failure:
-            _LOG.error("%s: %s", entry.name, failure, extra={"fields": {"pipeline": entry.name}})
-        except Exception:  # noqa: BLE001 - logged whole; a schedule that dies of one run is worth nothing
-            _LOG.exception(
-                "%s: the run failed by a bug; the loop goes on", entry.name, extra={"fields": {"pipeline": entry.name}}
-            )
+            entry.log.error("%s: %s", entry.name, failure)
+        except Exception:
+            entry.log.exception("%s: the run failed by a bug; the loop goes on", entry.name)
 
 
 class Memory:
@@ -225,5 +223,5 @@ def run_spec(spec: Path, cancelled: threading.Event) -> str:
     with Lines(loaded.pipeline.name if loaded.pipeline else None) as observer:
         report = runner.run_pipeline(loaded, observer, cancelled=cancelled)
     if report.error:
-        _LOG.error("%s: %s", report.pipeline, report.error, extra={"fields": {"pipeline": report.pipeline}})
+        _LOG.bind(pipeline=report.pipeline).error("%s: %s", report.pipeline, report.error)
     return report.status

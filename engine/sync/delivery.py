@@ -73,7 +73,7 @@ class Delivery:
                 return True
             self._window.submit(self.tools.ledger.intend(batch))
         self.report.counts.batches += 1
-        self.tools.observer.progress(self.report.name, self.report.counts)
+        self.tools.observer.hear("progress", entity=self.report.name, counts=self.report.counts)
         return True
 
     def _settle_next(self) -> bool:

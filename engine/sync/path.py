@@ -70,7 +70,7 @@ def _reading(delivery: Delivery) -> Reading:
     reader = Reader(tools.connect(entity.connection), entity, tools.run)
     if tools.observer.wants_rows and not reader.own_paging:
         report.rows = reader.total()
-        tools.observer.rows_counted(entity.name, report.rows)
+        tools.observer.hear("rows_counted", entity=entity.name, rows=report.rows)
     reading = head.reading(reader, tools.ledger.tables.tracking.name, tools.ledger.begin_watermark)
     report.since = reading.since
     return reading
@@ -112,8 +112,8 @@ def _failures(report: EntityReport) -> Iterator[None]:
 @contextmanager
 def _told(report: EntityReport, tools: Tools) -> Iterator[None]:
     """The observer hears of its beginning and its end; the report has its seconds."""
-    tools.observer.entity_started(report.name)
+    tools.observer.hear("entity_started", entity=report.name)
     began = time.monotonic()
     yield
     report.seconds = time.monotonic() - began
-    tools.observer.entity_done(report.name, report.counts, report.error)
+    tools.observer.hear("entity_done", entity=report.name, counts=report.counts, error=report.error)

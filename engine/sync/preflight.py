@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import NotConfirmed, Problem, SpecError
+from engine.observe.logs import Log
 from engine.sync.model import Entity, LedgerSpec
 from engine.sync.plan import EntityPlan, plan_entity
 from engine.sync.read.source import Reader
 from engine.sync.tools import Tools
 
-_LOG = logging.getLogger(__name__)
+_LOG = Log(logging.getLogger(__name__))
 MANY = 5000
 """Due records of one entity that a ledger without any delivered record may not be the reason for, unless a person says so."""
 _FORMAT = "syncledger plan 1"
@@ -71,7 +72,7 @@ def _first_run(
         else f"new ledger {where}"
     )
     text = f"{kind}: every record counts as new: {sum(due):,} due"
-    _LOG.warning("%s", text, extra={"fields": {"ledger": where, "due": sum(due), "emptied": emptied}})
+    _LOG.warning("%s", text, fields={"ledger": where, "due": sum(due), "emptied": emptied})
     if not emptied and (spec.create or max(due, default=0) <= MANY):
         return
     if allowed.first_run or allowed.ask(f"{text}. Send them all?"):
