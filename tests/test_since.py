@@ -190,6 +190,14 @@ def test_a_rowversion_is_eight_bytes_that_count(project: Project, api: FaultAPI)
     assert users(project.run())["read"] == 11
 
 
+def test_a_rowversion_below_the_overlap_goes_back_to_zero_and_no_further(project: Project, api: FaultAPI) -> None:
+    rows = [(number, number.to_bytes(8, "big")) for number in range(5)]
+    project.fill("Users", "Id INTEGER PRIMARY KEY, V BLOB", rows)
+    project.entity(changed_since={"column": "V", "overlap": 10}, fields={"Id": "int"})
+    project.run()
+    assert users(project.run())["read"] == 5
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
