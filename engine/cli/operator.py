@@ -14,6 +14,7 @@ from engine.errors import LeaseHeld
 from engine.http.session import Caller
 from engine.observe.words import count
 from engine.sync.counts import Counts, Flow
+from engine.sync.ledger.states import BatchState
 from engine.sync.model import Rejection
 from engine.sync.read import exclude, source
 
@@ -161,7 +162,7 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
         if not found:
             raise click.UsageError(safe(f"there is no open batch {batch}; `status` lists the open ones"))
         holder = ledger.holder()
-        if found[0].state == "in_flight" and holder and holder.run == found[0].run:
+        if found[0].state is BatchState.IN_FLIGHT and holder and holder.run == found[0].run:
             raise LeaseHeld(holder)
         changed = {entity.name for entity in loaded.pipeline.entities if entity.resend == "changed"}
         ledger.resolve(found[0], how, changed=found[0].entity in changed)

@@ -14,6 +14,7 @@ from engine.http.session import Caller
 from engine.observe.words import count
 from engine.sync import why as questions
 from engine.sync.ledger.carried import Call, Carried
+from engine.sync.ledger.states import BatchState
 from engine.sync.ledger.verdicts import Verdict
 from engine.sync.why import Answer
 
@@ -30,11 +31,11 @@ _SOURCE = {
     "sendable": "The source has it, and it fits its contract.",
 }
 _STATES = {
-    "in_flight": "was written down and perhaps sent by a run that goes on, or died",
-    "in_doubt": "may have been processed; no answer tells",
-    "held": "may have been processed, and is held for a person",
-    "settled": "was answered",
-    "failed": "was surely not processed",
+    BatchState.IN_FLIGHT: "was written down and perhaps sent by a run that goes on, or died",
+    BatchState.IN_DOUBT: "may have been processed; no answer tells",
+    BatchState.HELD: "may have been processed, and is held for a person",
+    BatchState.SETTLED: "was answered",
+    BatchState.FAILED: "was surely not processed",
 }
 
 _VERDICTS = {

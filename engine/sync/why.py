@@ -15,6 +15,7 @@ from engine.sync.ledger.history import History
 from engine.sync.ledger.lookup import Known
 from engine.sync.ledger.parks import Park
 from engine.sync.ledger.record_history import Life
+from engine.sync.ledger.states import BatchState
 from engine.sync.ledger.watermarks import Watermark
 from engine.sync.model import Entity, Rejection
 from engine.sync.payload import content_hash
@@ -60,7 +61,7 @@ class Answer:
             "entity": self.entity, "id": self.id, "verdict": self.verdict,
             "source": {"state": self.source.state, "reason": self.source.reason},
             "tracked": str(life.tracked) if life.tracked else None,
-            "open_batch": next((b.id for b in life.batches if b.state in _OPEN), None),
+            "open_batch": next((b.id for b in life.batches if b.state.is_open), None),
             "rejected": life.reject.as_json() if life.reject else None,
             "endpoint_parked": self.park.as_json() if self.park else None,
             "verdicts": [verdict.as_json() for verdict in life.verdicts],
@@ -68,9 +69,6 @@ class Answer:
             "not_searched_before": str(life.unsearched) if life.unsearched else None,
             "acts": [act.as_json() for act in life.acts],
         }  # fmt: skip
-
-
-_OPEN = ("in_flight", "in_doubt", "held")
 
 
 def ask(entity: Entity, wanted: str, connect: Callable[[str], Connection], history: History | None, url: str) -> Answer:
@@ -109,8 +107,8 @@ def _source(entity: Entity, wanted: str, connect: Callable[[str], Connection], r
 def _verdict(answer: Answer, entity: Entity) -> str:
     """One sentence: what the next run does with the record, and why."""
     life, state = answer.life, answer.source.state
-    waiting = next((batch for batch in life.batches if batch.state in _OPEN), None)
-    if waiting and waiting.state == "held":
+    waiting = next((batch for batch in life.batches if batch.state.is_open), None)
+    if waiting and waiting.state is BatchState.HELD:
         return (
             f"It waits for a person: batch {waiting.id}, which may have been processed, is held; `resolve` settles it."
         )

@@ -12,6 +12,7 @@ import orjson
 
 from engine.store.base import moment
 from engine.sync.ledger import journal, tracking, verdicts
+from engine.sync.ledger.states import BatchState
 from engine.sync.ledger.store import Store
 from engine.sync.ledger.verdicts import Verdict
 
@@ -56,7 +57,7 @@ class Carried:
     id: str
     run: str
     key: str
-    state: str
+    state: BatchState
     records: int
     status: int | None
     reason: str | None
@@ -105,7 +106,13 @@ def batches(
 
 def last_delivery(store: Store, entity: str) -> Any:
     """When the last record of an entity was tracked by one of its latest batches; None where these tracked none."""
-    values = {"pipeline": store.pipeline, "entity": entity, "state": "settled", "since": None, "upto": None}
+    values = {
+        "pipeline": store.pipeline,
+        "entity": entity,
+        "state": BatchState.SETTLED.value,
+        "since": None,
+        "upto": None,
+    }
     for batch, *_ in store.statement("journal_part", **values, newest=True, limit=_LAST).rows:
         (row,) = store.statement("batches", ids=tracking.as_json([batch]), pattern="%").rows
         times = store.statement("tracked_times", entity=entity, ids=row[9]).rows[0]
@@ -125,25 +132,27 @@ class _Search:
     def delivering(self, time: Any) -> list[str]:
         """The batches that were settled when the record was tracked."""
         since = moment(time) - _SLACK
-        return self._part("settled", since=since, upto=since + _SETTLING)[0]
+        return self._part(BatchState.SETTLED, since=since, upto=since + _SETTLING)[0]
 
     def failed(self, time: Any = None) -> tuple[list[str], Any]:
         """The latest failed batches of all, or those of the day before a time."""
         if time is None:
-            return self._part("failed", newest=True)
+            return self._part(BatchState.FAILED, newest=True)
         upto = moment(time) + _SLACK
-        return self._part("failed", since=upto - _DAY, upto=upto, newest=True)
+        return self._part(BatchState.FAILED, since=upto - _DAY, upto=upto, newest=True)
 
     def before_verdicts(self) -> tuple[list[str], Any]:
         """The latest of the batches that were answered before this ledger kept verdicts."""
         began = verdicts.since(self.store)
-        return self._part("settled", upto=moment(began), newest=True) if began else ([], None)
+        return self._part(BatchState.SETTLED, upto=moment(began), newest=True) if began else ([], None)
 
-    def _part(self, state: str, *, since: Any = None, upto: Any = None, newest: bool = False) -> tuple[list[str], Any]:
+    def _part(
+        self, state: BatchState, *, since: Any = None, upto: Any = None, newest: bool = False
+    ) -> tuple[list[str], Any]:
         """Batches by when they were settled, no more than may be read; and the time of the last where there may be more."""
         found: list[str] = []
         records = 0
-        values = {"pipeline": self.store.pipeline, "entity": self.entity, "state": state}
+        values = {"pipeline": self.store.pipeline, "entity": self.entity, "state": state.value}
         limits = {"since": since, "upto": upto, "newest": newest, "limit": _ROWS}
         for batch, count, settled in self.store.statement("journal_part", **values, **limits).rows:
             found.append(batch)
@@ -173,9 +182,9 @@ def _open(store: Store, entity: str) -> list[journal.OpenBatch]:
 
 def _carried(store: Store, entity: str, row: Any) -> Carried:
     id_, run, key, state, count, status, reason, created, settled = row[:9]
-    over = settled if state in ("settled", "failed") else None
+    over = None if BatchState(state).is_open else settled
     calls = _calls(store, entity, id_, created, over)
-    return Carried(id_, run, key, state, int(count), status, reason, created, settled, calls)
+    return Carried(id_, run, key, BatchState(state), int(count), status, reason, created, settled, calls)
 
 
 def _calls(store: Store, entity: str, batch: str, created: Any, over: Any) -> list[Call]:

@@ -11,6 +11,7 @@ import orjson
 from isal import isal_zlib
 
 from engine.db.connection import Connection
+from engine.sync.ledger.states import BatchState, check
 from engine.sync.model import Batch, Outcome
 
 
@@ -22,7 +23,7 @@ class OpenBatch:
     run: str
     entity: str
     key: str
-    state: str
+    state: BatchState
     count: int
     ids: tuple[str, ...]
     payload: bytes | None = field(repr=False)
@@ -41,17 +42,17 @@ class OpenBatch:
 
 def intend(db: Connection, names: dict[str, str], pipeline: str, run: str, batch: Batch) -> None:
     """Write a batch with its key and its exact bytes, before any of them is sent."""
-    _insert(db, names, pipeline, run, batch, "in_flight", None)
+    _insert(db, names, pipeline, run, batch, BatchState.IN_FLIGHT, None)
 
 
 def set_apart(
-    db: Connection, names: dict[str, str], pipeline: str, run: str, outcome: Outcome, state: str, new: Batch
+    db: Connection, names: dict[str, str], pipeline: str, run: str, outcome: Outcome, state: BatchState, new: Batch
 ) -> None:
     """Give the unknown records of an answered call a row of their own: the API would answer the old key as before."""
     _insert(db, names, pipeline, run, new, state, outcome.reason)
 
 
-def settle(db: Connection, names: dict[str, str], run: str, outcome: Outcome, state: str) -> bool:
+def settle(db: Connection, names: dict[str, str], run: str, outcome: Outcome, state: BatchState) -> bool:
     """Move a batch from `in_flight` to its next state; False when it is not in flight for this run any more.
 
     The bytes stay only while they may be needed again.
@@ -62,16 +63,22 @@ def settle(db: Connection, names: dict[str, str], run: str, outcome: Outcome, st
         "status": outcome.status,
         "reason": outcome.reason,
     }
-    return _move(db, names, outcome.batch.id, "in_flight", state, keep=state in ("in_doubt", "held"), **values)
+    return _move(db, names, outcome.batch.id, BatchState.IN_FLIGHT, state, **values)
 
 
 def decide(
-    db: Connection, names: dict[str, str], batch: str, expected: str, state: str, reason: str, *, ordered: bool = False
+    db: Connection,
+    names: dict[str, str],
+    batch: str,
+    expected: BatchState,
+    state: BatchState,
+    reason: str,
+    *,
+    ordered: bool = False,
 ) -> bool:
     """Move a batch without a call; False when it is not in the expected state any more. `ordered`: a person wants it sent again."""
-    keep = state in ("in_doubt", "held")
     values: dict[str, Any] = {"run": None, "attempts": 0, "status": None, "reason": reason}
-    return _move(db, names, batch, expected, state, keep=keep, ordered=ordered, **values)
+    return _move(db, names, batch, expected, state, ordered=ordered, **values)
 
 
 def resend(db: Connection, names: dict[str, str], batch: str, run: str) -> bool:
@@ -79,10 +86,10 @@ def resend(db: Connection, names: dict[str, str], batch: str, run: str) -> bool:
     return db.run("ledger/resend.sql.j2", **names, batch=batch, run=run).rowcount == 1
 
 
-def state(db: Connection, names: dict[str, str], batch: str) -> str | None:
+def state(db: Connection, names: dict[str, str], batch: str) -> BatchState | None:
     """Where a batch stands; None when the journal does not have it."""
     rows = db.run("ledger/batch_state.sql.j2", **names, batch=batch).rows
-    return rows[0][0] if rows else None
+    return BatchState(rows[0][0]) if rows else None
 
 
 def open_batches(
@@ -100,7 +107,7 @@ def open_batches(
     ).rows
     return [
         OpenBatch(
-            row[0], row[1], row[2], row[3], row[4], int(row[5]), tuple(orjson.loads(row[6])),
+            row[0], row[1], row[2], row[3], BatchState(row[4]), int(row[5]), tuple(orjson.loads(row[6])),
             zlib.decompress(row[7]) if row[7] else None, float(row[8]), row[9], row[10], bool(row[11]),
         )
         for row in rows
@@ -108,7 +115,7 @@ def open_batches(
 
 
 def _insert(
-    db: Connection, names: dict[str, str], pipeline: str, run: str, batch: Batch, state: str, reason: str | None
+    db: Connection, names: dict[str, str], pipeline: str, run: str, batch: Batch, state: BatchState, reason: str | None
 ) -> None:
     # The quickest level: the bytes are there for a crash, and every batch pays for them. It is zlib's format (RFC 1950).
     payload = isal_zlib.compress(batch.payload, 1) if batch.payload else None
@@ -120,7 +127,7 @@ def _insert(
         pipeline=pipeline,
         entity=batch.entity,
         key=batch.key,
-        state=state,
+        state=state.value,
         count=len(batch.ids),
         ids=orjson.dumps(batch.ids).decode(),
         payload=payload,
@@ -133,13 +140,14 @@ def _move(
     db: Connection,
     names: dict[str, str],
     batch: str,
-    expected: str,
-    state: str,
+    expected: BatchState,
+    state: BatchState,
     *,
-    keep: bool,
     ordered: bool = False,
     **values: Any,
 ) -> bool:
-    given = {"batch": batch, "expected": expected, "state": state, "keep": keep, "ordered": 1 if ordered else None}
-    moved = db.run("ledger/settle.sql.j2", **names, **given, **values)
+    """One guarded statement. Raises `IllegalTransition`."""
+    check(batch, expected, state)
+    given = {"batch": batch, "expected": expected.value, "state": state.value, "ordered": 1 if ordered else None}
+    moved = db.run("ledger/settle.sql.j2", **names, **given, **values, keep=state.needs_bytes)
     return moved.rowcount == 1

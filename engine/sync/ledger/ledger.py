@@ -22,6 +22,7 @@ from engine.sync.ledger.lookup import Lookup
 from engine.sync.ledger.parks import Park
 from engine.sync.ledger.parts import Parts
 from engine.sync.ledger.rejects import Policy
+from engine.sync.ledger.states import BatchState
 from engine.sync.ledger.store import Store
 from engine.sync.ledger.watermarks import Watermark
 from engine.sync.model import Attempt, Batch, Outcome, Rejection
@@ -74,7 +75,7 @@ class Ledger(Parts):
             self._renew_late()
             with self.db.transaction():
                 self._fence()
-                if not (again and journal.state(self.db, self.names, batch.id) == "in_flight"):
+                if not (again and journal.state(self.db, self.names, batch.id) is BatchState.IN_FLIGHT):
                     journal.intend(self.db, self.names, self.pipeline, self.run, batch)
 
         self.durably(write)
@@ -95,7 +96,8 @@ class Ledger(Parts):
 
         Raises `LedgerError` also when this run's lease is lost, or somebody else has settled the batch.
         """
-        state = _state(outcome, "held" if hold else "in_doubt")
+        doubtful = BatchState.HELD if hold else BatchState.IN_DOUBT
+        state = _state(outcome, doubtful)
 
         def write(again: bool) -> None:
             self._renew_late()
@@ -103,11 +105,11 @@ class Ledger(Parts):
                 self._fence()
                 # An earlier try may have been committed though its answer was lost.
                 if not (again and journal.state(self.db, self.names, outcome.batch.id) == state):
-                    self._settle(self._masked(outcome), state, "held" if hold else "in_doubt")
+                    self._settle(self._masked(outcome), state, doubtful)
 
         self.durably(write)
 
-    def _settle(self, outcome: Outcome, state: str, doubtful: str) -> None:
+    def _settle(self, outcome: Outcome, state: BatchState, doubtful: BatchState) -> None:
         failpoint.reached("settle")
         self._accept(outcome)
         self._refuse(outcome)
@@ -190,13 +192,13 @@ class Ledger(Parts):
         of an answered call are freed: they are offered in a new batch. The caller settles each before it asks for more.
         """
         for left in self.open_batches(entity=entity):
-            if left.state == "held" or (in_flight and left.state != "in_flight"):
+            if left.state is BatchState.HELD or (in_flight and left.state is not BatchState.IN_FLIGHT):
                 continue
             if api.in_doubt == "hold" and not left.ordered_again:
-                self._decide(left, "held", "may have been processed; waits for a person (`resolve`)")
+                self._decide(left, BatchState.HELD, "may have been processed; waits for a person (`resolve`)")
             elif left.age > api.idempotency_max_age and not left.ordered_again:
                 reason = f"may have been processed; its key is older than {api.idempotency_max_age / 3600:g} h"
-                self._decide(left, "held", reason)
+                self._decide(left, BatchState.HELD, reason)
             else:
                 batch = self._again(left)
                 if batch:
@@ -206,7 +208,7 @@ class Ledger(Parts):
         with self.guard("cannot be written"):
             whole = journal.open_batches(self.db, self.names, self.pipeline, batch=left.id, payload=True)
         if not whole or whole[0].payload is None:
-            self._decide(left, "failed", "offered again in a new batch under a new key")
+            self._decide(left, BatchState.FAILED, "offered again in a new batch under a new key")
             return None
         with self.guard("cannot be written"), self.db.transaction():
             self._fence()
@@ -214,18 +216,18 @@ class Ledger(Parts):
                 return None
         return whole[0].again()
 
-    def _decide(self, left: OpenBatch, state: str, reason: str) -> None:
+    def _decide(self, left: OpenBatch, state: BatchState, reason: str) -> None:
         with self.guard("cannot be written"), self.db.transaction():
             self._fence()
             journal.decide(self.db, self.names, left.id, left.state, state, reason)
-            if state == "failed":
+            if state is BatchState.FAILED:
                 self._remember_repeated(left.entity, left.ids)
 
     def abandon(self, reason: str) -> None:
         """Leave this run's batches in flight to the next run, as after a crash."""
         for left in self.open_batches():
-            if left.run == self.run and left.state == "in_flight":
-                self._decide(left, "in_doubt", reason)
+            if left.run == self.run and left.state is BatchState.IN_FLIGHT:
+                self._decide(left, BatchState.IN_DOUBT, reason)
 
     # Records and endpoints that are not sent
 
@@ -389,8 +391,8 @@ def _hashes(batch: Batch) -> dict[str, str]:
     return dict(zip(batch.ids, hashes, strict=True))
 
 
-def _state(outcome: Outcome, doubtful: str) -> str:
+def _state(outcome: Outcome, doubtful: BatchState) -> BatchState:
     """Where a batch goes from `in_flight`."""
     if outcome.answered:
-        return "settled"
-    return doubtful if outcome.in_doubt else "failed"
+        return BatchState.SETTLED
+    return doubtful if outcome.in_doubt else BatchState.FAILED

@@ -11,7 +11,10 @@ from engine.runs.lease import Holder
 from engine.sync.ledger import journal, parks, rejects, tracking, verdicts, watermarks
 from engine.sync.ledger.history import History
 from engine.sync.ledger.journal import OpenBatch
+from engine.sync.ledger.states import BatchState
 from engine.sync.payload import content_hash, records
+
+_RESOLVED = {"accepted": BatchState.SETTLED, "drop": BatchState.FAILED, "resend": BatchState.IN_DOUBT}
 
 
 class Acts(History):
@@ -24,7 +27,7 @@ class Acts(History):
 
         With `changed` the contents it carried are kept as accepted. Raises `LedgerError` when it is not open any more.
         """
-        state = {"accepted": "settled", "drop": "failed", "resend": "in_doubt"}[how]
+        state = _RESOLVED[how]
         with self.guard("cannot be written"), self.db.transaction():
             if how == "accepted":
                 tracking.track(self.db, self.names, left.entity, left.ids, folds=self.folds())

@@ -14,6 +14,7 @@ from typing import Any
 from engine.store.base import moment
 from engine.store.tables import present
 from engine.sync.ledger.history import History
+from engine.sync.ledger.states import BatchState
 from engine.sync.ledger.store import Store
 
 KINDS = ("calls", "batches", "verdicts", "runs", "contents")
@@ -84,8 +85,8 @@ def _steps(history: History, entities: Sequence[str], when: Cut) -> Iterator[_St
         yield from _calls(history, {**old, "before": when.calls_before})
     if there[tables.batch]:
         for (entity,) in history.statement("entities_known", pipeline=history.pipeline).rows:
-            for state in ("settled", "failed"):
-                values = {**old, "kind": "batches", "entity": entity, "state": state}
+            for state in (state for state in BatchState if not state.is_open):
+                values = {**old, "kind": "batches", "entity": entity, "state": state.value}
                 yield _Step("batches", "batches", values, _BATCHES)
     if there[tables.verdict]:
         yield _Step("verdicts", "verdicts", {**old, "kind": "verdicts"}, of_time=False)
