@@ -126,3 +126,20 @@ def test_sql_that_is_not_one_select_is_refused(project: Project, query: str) -> 
     finished = project.cli("validate", project.write())
     assert finished.returncode == 2
     assert "not one SELECT" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT Id FROM Users; COMMIT", "SELECT Id FROM Users; DELETE FROM Users", "COMMIT; SELECT 1"]
+)
+def test_a_second_statement_of_whatever_length_is_no_source(project: Project, query: str) -> None:
+    project.users(1)
+    project.entity(query=query)
+    finished = project.cli("validate", project.write())
+    assert finished.returncode == 2
+    assert "not one SELECT" in finished.stdout
+
+
+def test_a_semicolon_at_the_end_of_the_only_statement_is_none_of_a_second(project: Project) -> None:
+    project.users(1)
+    project.entity(query="SELECT Id FROM Users ;")
+    assert "not one SELECT" not in project.cli("validate", project.write()).stdout
