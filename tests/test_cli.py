@@ -560,10 +560,10 @@ def test_a_bug_ends_with_70_a_saved_report_and_without_secrets(project: Project,
     (site / "sitecustomize.py").write_text(
         "import sys\n"
         "if 'run' in sys.orig_argv:\n"
-        "    from engine import app\n"
+        "    from engine.runtime import runner\n"
         "    def broken(*_, **__):\n"
         "        raise RuntimeError('it broke near tok-5ecret')\n"
-        "    app.sync = broken\n"
+        "    runner.sync = broken\n"
     )
     project.users(1)
     project.entity()

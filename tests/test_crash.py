@@ -263,13 +263,21 @@ def test_two_runs_at_once_one_is_refused_and_says_who_holds_the_lease(project: P
 def test_a_run_whose_lease_is_broken_can_neither_send_nor_settle(project: Project, api: FaultAPI) -> None:
     project.users(6)
     project.entity(batch_size=2)
-    api.script("/users", slow(2), answer())
+    unlocked = threading.Event()
+
+    def held(handler: Handler, request: Request) -> None:
+        unlocked.wait(100)
+        answer()(handler, request)
+
+    api.script("/users", held, answer())
+    project.spec["api"]["timeout"] = "100s"
     project.write()
     first = project.popen("run", project.file, "--format", "json")
     while not api.of("/users"):
         assert first.poll() is None
     assert project.cli("unlock", project.file, "--yes").returncode == 0
-    output, _ = first.communicate(timeout=30)
+    unlocked.set()
+    output, _ = first.communicate(timeout=100)
     assert first.returncode == 4, output
     assert "lease of this run is lost" in output
     assert project.tracked() == []

@@ -482,3 +482,9 @@ def test_a_damaged_spec_gives_problems_or_a_pipeline(look: Callable[[bytes], Exa
 @given(raw=SHAPED)
 def test_a_spec_of_any_shape_gives_problems_or_a_pipeline(look: Callable[[bytes], Examined], raw: bytes) -> None:
     _has_problems_or_a_pipeline(look(raw))
+
+
+def test_the_limit_of_values_is_the_number_that_is_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.spec.reader.MAX_NODES", 5)
+    assert data("[1, 2, 3, 4]") == [1, 2, 3, 4]
+    assert "more than 5 values" in problem("[1, 2, 3, 4, 5]").message

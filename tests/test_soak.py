@@ -6,13 +6,14 @@ import contextlib
 import json
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faultapi import FaultAPI, answer, slow
+from tests.faultapi import FaultAPI, Handler, Request, answer, slow
 from tests.project import Project, check_sums
 from tests.soak import RESULTS, Plan, Soak, stopping, wait_until_stopped
 
@@ -38,14 +39,22 @@ def test_whatever_goes_wrong_with_a_ledger_on_a_server_too(tmp_path: Path, datab
 def test_counts_add_up_where_the_lease_is_lost_while_a_batch_is_refused(project: Project, api: FaultAPI) -> None:
     project.users(4)
     project.entity()
-    api.script("/users", slow(1.5, answer(422)))
+    unlocked = threading.Event()
+
+    def held(handler: Handler, request: Request) -> None:
+        unlocked.wait(100)
+        answer(422)(handler, request)
+
+    api.script("/users", held)
+    project.spec["api"]["timeout"] = "100s"
     project.write()
     run = project.popen("run", project.file, "--format", "json")
     while not api.requests:
         assert run.poll() is None
         time.sleep(0.01)
     assert project.cli("unlock", project.file, "--yes").returncode == 0
-    output, _ = run.communicate(timeout=30)
+    unlocked.set()
+    output, _ = run.communicate(timeout=100)
     assert run.returncode == 4
     check_sums(json.loads(output))
 

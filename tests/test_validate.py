@@ -604,6 +604,7 @@ def test_the_template_of_the_connections_dialect_is_the_one_that_is_checked(made
     [
         ('query: "SELECT {{ nothing }} FROM T"', 7, None),
         ("query: SELECT {{ nothing }} FROM T", 7, 22),
+        ("query: OFFSET 7 ROWS FETCH NEXT 1 ROWS ONLY", 7, 12),
         ("query: |\n      SELECT Id,\n        {{ nothing }} FROM T", 9, 12),
         ("query: >-\n      SELECT Id,\n      {{ nothing }} FROM T", 8, None),
         ("query: |\n      SELECT Id\n      FROM T\n      ORDER BY Id", 10, None),
