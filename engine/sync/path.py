@@ -30,25 +30,32 @@ def sync(
     for entity in entities:
         report = EntityReport(entity.name)
         if _may_begin(report, reports, tools):
-            with _told(report, tools), _failures(report):
-                _deliver_entity(entity, tools, report, limit, crew)
+            _deliver_entity(entity, tools, report, limit, crew)
         reports.append(report)
     return reports
 
 
 def _deliver_entity(entity: Entity, tools: Tools, report: EntityReport, limit: int | None, crew: Crew | None) -> None:
-    """What was left open, then what is due; when all of it is settled and nothing was left behind, the watermark moves."""
-    with Delivery(entity, tools, report) as delivery:
+    """One entity, whatever happens to it."""
+    with _told(report, tools), _failures(report):
+        reading = _settle_and_deliver(Delivery(entity, tools, report), limit, crew)
+        if reading:
+            _remember(reading, tools, report, limit)
+
+
+def _settle_and_deliver(delivery: Delivery, limit: int | None, crew: Crew | None) -> Reading | None:
+    """What was left open, then what is due; all of it is settled in the end. None where the endpoint is parked."""
+    with delivery:
         if delivery.parked():
-            return
+            return None
         delivery.settle_leftovers()
         reading = _reading(delivery)
-        parts = partition.parts(replace(reading.reader, span=reading.span), tools, crew) if crew else []
+        parts = partition.parts(replace(reading.reader, span=reading.span), delivery.tools, crew) if crew else []
         if crew and len(parts) > 1:
             partition.spread(parts, delivery, crew)
         else:
             deliver(delivery, reading.span, limit)
-    _remember(reading, tools, report, limit)
+    return reading
 
 
 def deliver(delivery: Delivery, span: Span = WHOLE, limit: int | None = None) -> None:
