@@ -96,11 +96,12 @@ def test_any_1xx_but_101_is_read_past_and_endless_ones_are_in_doubt(hostile: Pro
             "a refusal behind 102": [[INTERIM, 0.05, whole("403 Forbidden")]],
             "101": [[b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n" + good]],
             "only 102": [[INTERIM, END]],
+            "as many 102 as are read": [[INTERIM * 100 + good]],
             "very many 102": [[INTERIM * 101 + good]],
             "very many 100": [[b"HTTP/1.1 100 Continue\r\n\r\n" * 101 + good]],
         },
     )
-    for case in ("100", "100 102 103 100", "199"):
+    for case in ("100", "100 102 103 100", "199", "as many 102 as are read"):
         assert found[case]["accepted"] == 2, (case, found[case])
     assert found["a refusal behind 102"]["failed"] == 2
     assert "HTTP 403" in found["a refusal behind 102"]["error"]
