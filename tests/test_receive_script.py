@@ -131,6 +131,7 @@ SCRIPT = """\
 /unstored-500: [{ status: 500, store: false }]
 /unstored-200: [{ status: 200, store: false }]
 /redirected: [{ status: 302 }]
+/choices: [{ status: 300 }]
 /usual: [{}]
 /keys: [{ status: 503 }, { status: 500, store: true }, {}]
 /turned-away: [{ status: 503 }, {}]
@@ -189,6 +190,7 @@ def test_a_star_is_every_path_that_has_no_steps_of_its_own(scripted: Receiver) -
         ("/unstored-500", 500, 0),
         ("/unstored-200", 200, 0),
         ("/redirected", 302, 0),
+        ("/choices", 300, 0),
         ("/usual", 200, 2),
     ],
 )
