@@ -129,7 +129,13 @@ def test_sql_that_is_not_one_select_is_refused(project: Project, query: str) -> 
 
 
 @pytest.mark.parametrize(
-    "query", ["SELECT Id FROM Users; COMMIT", "SELECT Id FROM Users; DELETE FROM Users", "COMMIT; SELECT 1"]
+    "query",
+    [
+        "SELECT Id FROM Users; COMMIT",
+        "SELECT Id FROM Users; DELETE FROM Users",
+        "COMMIT; SELECT 1",
+        "SELECT Id FROM Users WHERE Id > {{ after or 0 }} ORDER BY Id LIMIT {{ limit }}; COMMIT",
+    ],
 )
 def test_a_second_statement_of_whatever_length_is_no_source(project: Project, query: str) -> None:
     project.users(1)
