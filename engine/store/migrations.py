@@ -42,8 +42,13 @@ def known() -> list[Migration]:
 
 
 def version(db: Connection, names: Mapping[str, str]) -> int:
-    """The version of tables that are there; 1 where nothing is recorded. Raises `DatabaseError` and `LedgerError`."""
-    return int(db.run("ledger/version.sql.j2", **names).rows[0][0] or 1)
+    """The version of tables that are there; 1 where nothing is recorded. Raises `DatabaseError`."""
+    return _recorded(db, names) or 1
+
+
+def _recorded(db: Connection, names: Mapping[str, str]) -> int:
+    """The version that is recorded; 0 where none is, as in tables of the time before."""
+    return int(db.run("ledger/version.sql.j2", **names).rows[0][0] or 0)
 
 
 def pending(db: Connection, names: Mapping[str, str]) -> list[Migration]:
@@ -66,12 +71,14 @@ def migrate(db: Connection, names: Mapping[str, str], tables: Sequence[Table]) -
 
     Raises `LedgerError` for tables that a newer SyncLedger has made, and `DatabaseError`.
     """
-    if not pending(db, names) and db.run("ledger/version.sql.j2", **names).rows[0][0] is not None:
+    recorded, all_ = _recorded(db, names), known()
+    _refuse_newer(db, recorded, all_)
+    if recorded == all_[-1].version:
         return []
     with db.transaction():
         db.run("ledger/migration_lock.sql.j2", **names)
-        recorded = db.run("ledger/version.sql.j2", **names).rows[0][0]
-        done = [migration for migration in known() if migration.version > int(recorded or 0)]
+        recorded = _recorded(db, names)
+        done = [migration for migration in all_ if migration.version > recorded]
         for migration in done:
             _run(db, names, tables, migration)
     db.run("ledger/migration_unlock.sql.j2", **names)
