@@ -268,7 +268,8 @@ def test_a_ledger_that_stays_away_ends_the_run_with_4_and_a_later_run_delivers_e
     check_sums(report)
     assert users["accepted"] == len(tracked(text)), "accepted is what is tracked"
     assert "not run" in orgs["error"]
-    assert len(api.of("/users")) <= 1 + in_flight
+    calls = len(api.of("/users"))
+    assert calls - len(tracked(text)) // 2 <= in_flight, "no call goes out beside as many as are not settled"
     open_ids = {
         int(id_)
         for (ids,) in execute(text, "SELECT RecordIds FROM TB_R_SYNC_BATCH WHERE State IN ('in_flight', 'in_doubt')")
