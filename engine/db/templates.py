@@ -20,6 +20,7 @@ from jinja2 import (
     Environment,
     FileSystemLoader,
     StrictUndefined,
+    Template,
     TemplateNotFound,
     Undefined,
     UndefinedError,
@@ -28,7 +29,9 @@ from jinja2 import (
 )
 from jinja2.runtime import Context
 
-from engine.db.bounded import BoundedSandbox, bounded, budget
+from engine.db import bounded
+from engine.db.bounded import BoundedSandbox, budget
+from engine.db.compiled import Compiled
 from engine.db.dialect import Dialect, template_folders
 from engine.db.statement import Statement
 
@@ -176,9 +179,12 @@ class Templates:
     root: Path
     dialect: Dialect
     environment: Environment = field(init=False)
+    _queries: dict[str, Template] = field(init=False, default_factory=dict)
+    """Inline queries, compiled once for all their pages."""
 
     def __post_init__(self) -> None:
-        folders = [folder / part for folder in template_folders(self.root) for part in (self.dialect.name, "")]
+        roots = template_folders(self.root)
+        folders = [folder / part for folder in roots for part in (self.dialect.name, "")]
         self.environment = BoundedSandbox(
             loader=_InsideLoader([str(folder) for folder in folders]),
             undefined=StrictUndefined,
@@ -187,6 +193,7 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
+            bytecode_cache=Compiled(roots[-1], (bounded.__file__, __file__)),
         )
         self.environment.tests["long"] = is_long
         self.environment.tests["ascii"] = _is_ascii
@@ -198,10 +205,13 @@ class Templates:
 
     def page(self, template: str | None, query: str | None, request: PageRequest) -> Statement:
         """The statement of one page of an entity: from its template file, or its inline query."""
-        source = (
-            self.environment.get_template(template) if template else self.environment.from_string(wrap(query or ""))
-        )
+        source = self.environment.get_template(template) if template else self._inline(query or "")
         return _render(source.render, request.context(self.dialect.name))
+
+    def _inline(self, query: str) -> Template:
+        if query not in self._queries:
+            self._queries[query] = self.environment.from_string(wrap(query))
+        return self._queries[query]
 
     @property
     def _words(self) -> dict[str, Any]:
@@ -277,7 +287,7 @@ def _resolved(folder: str) -> str:
 
 def _render(render: Callable[..., str], context: Mapping[str, Any]) -> Statement:
     bound: list[Any] = []
-    with bounded(len(context.get("find", ()))):
+    with bounded.bounded(len(context.get("find", ()))):
         text = render({**context, "_bound": bound})
     return Statement(text.strip(), tuple(bound))
 

@@ -1,12 +1,14 @@
-"""Rows travel in blocks, so that one look serves hundreds of them: petl tables that give their rows a list at a time."""
+"""Rows travel in blocks, so that one look serves hundreds of them: petl tables that give their rows a list at a time.
+
+A petl table is anything that gives a header and then rows each time it is iterated; `petl.wrap` adds petl's methods to it. petl itself is
+imported only where one of its functions works (`transform`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-from petl.util.base import Table
 
 from engine.errors import SyncLedgerError
 from engine.sync.ledger.lookup import Known
@@ -29,7 +31,7 @@ class Block:
     known: Known = field(default_factory=Known)
 
 
-class Paged(Table):  # type: ignore[misc]  # petl has no types
+class Paged:
     """A petl table whose rows come in pages."""
 
     def pages(self) -> tuple[Header, Iterator[list[Row]]]:
@@ -43,7 +45,7 @@ class Paged(Table):  # type: ignore[misc]  # petl has no types
             yield from page
 
 
-class Blocks(Table):  # type: ignore[misc]  # petl has no types
+class Blocks:
     """A petl table with an origin column whose rows come in blocks."""
 
     def blocks(self) -> tuple[Header, Iterator[Block]]:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from petl.util.base import Table
-
 from engine.context import RunContext
 from engine.db.connection import Connection
 from engine.db.statement import Statement
@@ -37,7 +35,7 @@ _WORTH = 4
 class Narrowed:
     """The rows that may be due, as a petl table, how the others are left out, and who reads."""
 
-    rows: Table
+    rows: Paged
     how: Exclusion
     reader: Reader
 

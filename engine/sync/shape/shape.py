@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import EntityError
 from engine.sync.counts import Flow
@@ -13,7 +13,9 @@ from engine.sync.read import block
 from engine.sync.read.block import ORIGIN, Block, Blocks, Header, Row
 from engine.sync.shape import columns
 from engine.sync.shape.columns import Convert, Values
-from engine.sync.shape.transform import Transform
+
+if TYPE_CHECKING:
+    from engine.sync.shape.transform import Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Records(Blocks):
     def blocks(self) -> tuple[Header, Iterator[Block]]:
         """The records, a block at a time."""
         header, due = block.blocks(self._due)
-        transform = Transform(header, self._entity) if self._entity.transform else None
+        transform = _transform(header, self._entity) if self._entity.transform else None
         contract = _contract(self._entity, transform.header if transform else header)
         return contract.names, (self._shape(some, transform, contract) for some in due)
 
@@ -81,6 +83,12 @@ def records(due: Any, entity: Entity, flow: Flow) -> Records:
     column that the spec names is not there.
     """
     return Records(due, entity, flow)
+
+
+def _transform(header: Header, entity: Entity) -> Transform:
+    from engine.sync.shape.transform import Transform  # noqa: PLC0415 - petl is a fifth of a short run's start
+
+    return Transform(header, entity)
 
 
 def _contract(entity: Entity, header: Header) -> _Contract:
