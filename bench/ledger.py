@@ -22,8 +22,8 @@ import common
 sys.path.insert(0, str(common.HERE.parent))
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection
-from engine.sync.ledger.ledger import Ledger
 from tests import large, servers
+from tests.ledgers import ledger_on
 
 SIZES = {"tracking": 2_200_000, "log": 500_000, "rejects": 200_000, "contents": 400_000, "batches": 20_000}
 COMMANDS = {
@@ -40,7 +40,7 @@ COMMANDS = {
 def databases(only: list[str], folder: Path) -> Iterator[dict[str, str]]:
     """A connection string of an empty database of each kind."""
     makers: dict[str, Callable[[ExitStack], str]] = {
-        "sqlite": lambda _: f"sqlite:///{folder / 'ledger.db'}",
+        "sqlite": lambda _: f"sqlite:///{folder / 'ledger.store.db'}",
         "postgresql": lambda stack: stack.enter_context(servers.postgresql()).database("bench"),
         "mysql": lambda stack: stack.enter_context(servers.mariadb()).database("bench"),
     }
@@ -96,7 +96,7 @@ def main() -> None:
     ):
         for dialect, text in found.items():
             db = open_ledger("log", text, common.HERE.parent, create=True)
-            Ledger(db, large.SPEC, "sync", "run").prepare()
+            ledger_on(db, large.SPEC, "sync", "run").prepare()
             began = time.monotonic()
             large.fill(db, **sizes)
             print(f"{dialect}: filled in {time.monotonic() - began:.1f} s: {sizes}", flush=True)

@@ -65,7 +65,7 @@ def read(spec: Path) -> tuple[float, list[Batch]]:
     flow = Flow(_never)
     with app.connections(pipeline) as opened:
         ledger = app.open_ledger(opened, run, loaded.secrets)
-        ledger.acquire(60)
+        ledger.lease.acquire(60)
         began = time.perf_counter()
         lookup = ledger.lookup(entity.name, changed=False)
         source = exclusion.pages(opened.source(entity.connection), entity, run, lookup, None, flow)
@@ -73,7 +73,7 @@ def read(spec: Path) -> tuple[float, list[Batch]]:
         shaped = shape.records(due, entity, flow)
         made = list(chunk.batches(shaped, entity, flow))
         seconds = time.perf_counter() - began
-        ledger.release()
+        ledger.lease.release()
     return seconds / flow.counts.due, made
 
 
@@ -90,7 +90,7 @@ def write(spec: Path, batches: list[Batch], run: RunContext, token: int) -> tupl
     loaded = load(spec)
     with app.connections(_pipeline(loaded)) as opened:
         ledger = app.open_ledger(opened, run, loaded.secrets)
-        ledger.share(token, 600)
+        ledger.lease.share(token, 600)
         began = time.monotonic()
         for batch in batches:
             _settle(ledger, batch, run)
@@ -102,10 +102,10 @@ def settle(pool: ProcessPoolExecutor, spec: Path, parts: list[list[Batch]]) -> f
     loaded, run = load(spec), RunContext.start()
     with app.connections(_pipeline(loaded)) as opened:
         ledger = app.open_ledger(opened, run, loaded.secrets)
-        token = ledger.acquire(600).token
+        token = ledger.lease.acquire(600).token
         facts = [(spec, part, run.id, run.started, token) for part in parts]
         times = list(pool.map(_write, facts))
-        ledger.release()
+        ledger.lease.release()
     seconds = max(end for _, end in times) - min(begin for begin, _ in times)
     return seconds / sum(len(batch.ids) for part in parts for batch in part)
 
@@ -116,9 +116,9 @@ def _write(facts: tuple[Path, list[Batch], str, datetime, int]) -> tuple[float, 
 
 
 def _settle(ledger: Ledger, batch: Batch, run: RunContext) -> None:
-    ledger.intend(batch)
-    ledger.attempt(Attempt(batch, 1, "http://127.0.0.1/users", 200, 0.01, None, run.started, None))
-    ledger.settle(Outcome(batch, accepted=batch.ids, answered=True, attempts=1, status=200))
+    ledger.batches.intend(batch)
+    ledger.batches.attempt(Attempt(batch, 1, "http://127.0.0.1/users", 200, 0.01, None, run.started, None))
+    ledger.batches.settle(Outcome(batch, accepted=batch.ids, answered=True, attempts=1, status=200))
 
 
 def run(spec: Path, ledger: str, *options: str) -> tuple[float, float]:

@@ -30,10 +30,10 @@ from engine.db.connection import Connection, Rows
 from engine.db.statement import Statement
 from engine.observe.observer import Silent
 from engine.runtime.runner import run_pipeline
-from engine.sync.ledger.ledger import Ledger
 from engine.sync.preflight import Allowed
 from engine.sync.spec.load import load
 from tests import large
+from tests.ledgers import ledger_on
 
 Recorded = list[tuple[str, list[Any]]]
 GUID = {
@@ -144,7 +144,7 @@ def main() -> None:
             folder = Path(name) / dialect
             folder.mkdir()
             db = open_ledger("log", text, common.HERE.parent, create=True)
-            Ledger(db, large.SPEC, "bench", "run").prepare()
+            ledger_on(db, large.SPEC, "bench", "run").prepare()
             began = time.monotonic()
             fill(db, options.rows)
             print(f"{dialect}: {options.rows:,} users, all tracked, in {time.monotonic() - began:.1f} s", flush=True)

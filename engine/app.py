@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from engine.context import RunContext
+from engine.context import RunContext, new_id
 from engine.db import connect, dsn
 from engine.db.connection import Connection
 from engine.errors import ConnectionFailed, LedgerError
@@ -16,11 +16,12 @@ from engine.observe.observer import Careful, Observer
 from engine.observe.secrets import Secrets
 from engine.observe.words import count
 from engine.sync.ledger.due import Due
-from engine.sync.ledger.durable import Patience
 from engine.sync.ledger.history import History
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.operator import Acts
 from engine.sync.ledger.rejects import Policy
+from engine.sync.ledger.retries import Patience
+from engine.sync.ledger.store import Store
 from engine.sync.model import Entity, Pipeline
 from engine.sync.send.pace import Pace
 from engine.sync.spec.load import Loaded
@@ -74,44 +75,39 @@ def connections(pipeline: Pipeline) -> Iterator[Connections]:
 def open_ledger(opened: Connections, run: RunContext, secrets: Secrets) -> Ledger:
     """The ledger of one run, its tables made where they are absent."""
     pipeline = opened.pipeline
-    ledger = Ledger(
-        opened.ledger(create=True),
-        pipeline.ledger,
-        pipeline.name,
-        run.id,
-        secrets.mask,
-        policies={
-            entity.name: Policy(entity.reject_delay, entity.reject_after, entity.resend == "changed")
-            for entity in pipeline.entities
-        },
-        patience=Patience(pipeline.ledger.wait),
-    )
+    policies = {
+        entity.name: Policy(entity.reject_delay, entity.reject_after, entity.resend == "changed")
+        for entity in pipeline.entities
+    }
+    ledger = Ledger.on(_store(opened, run.id, secrets, patience=Patience(pipeline.ledger.wait)), policies)
     ledger.prepare()
     return ledger
 
 
+def _store(
+    opened: Connections, run: str, secrets: Secrets, *, create: bool = True, patience: Patience | None = None
+) -> Store:
+    pipeline = opened.pipeline
+    return Store(opened.ledger(create=create), pipeline.ledger, pipeline.name, run, secrets.mask, patience)
+
+
 def open_acts(opened: Connections, secrets: Secrets) -> Acts:
     """The ledger for what a person does, its tables made where they are absent."""
-    pipeline = opened.pipeline
-    acts = Acts(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
-    acts.prepare()
-    return acts
+    store = _store(opened, new_id(), secrets)
+    store.prepare()
+    return Acts(store)
 
 
 def open_due(opened: Connections, secrets: Secrets) -> Due:
     """The ledger's due times, their table made where it is absent."""
-    pipeline = opened.pipeline
-    due = Due(opened.ledger(create=True), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    due = Due(_store(opened, new_id(), secrets))
     due.prepare()
     return due
 
 
 def read_due(opened: Connections, secrets: Secrets) -> Due | None:
     """The ledger's due times for reading, never written; None where it is a SQLite file that does not exist yet."""
-    pipeline = opened.pipeline
-    if not ledger_exists(pipeline):
-        return None
-    return Due(opened.ledger(create=False), pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
+    return Due(_store(opened, new_id(), secrets, create=False)) if ledger_exists(opened.pipeline) else None
 
 
 def open_history(opened: Connections, secrets: Secrets, *, migrated: bool = True) -> History | None:
@@ -122,15 +118,14 @@ def open_history(opened: Connections, secrets: Secrets, *, migrated: bool = True
     pipeline = opened.pipeline
     if not ledger_exists(pipeline):
         return None
-    ledger = opened.ledger(create=False)
-    history = History(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
-    waiting = history.pending()
+    store = _store(opened, new_id(), secrets, create=False)
+    waiting = store.pending()
     if waiting and migrated:
         raise LedgerError(
-            f"the ledger {ledger.description} is older than this SyncLedger: {count(len(waiting), 'migration')} to run, the last one "
+            f"the ledger {store.db.description} is older than this SyncLedger: {count(len(waiting), 'migration')} to run, the last one "
             f"to version {waiting[-1]}. A run does it at its start; or: syncledger migrate {pipeline.shown}"
         )
-    return history
+    return History(store)
 
 
 def visible(pipeline: Pipeline, entity: Entity) -> str | None:
@@ -144,12 +139,10 @@ def visible(pipeline: Pipeline, entity: Entity) -> str | None:
 
 def audit(opened: Connections, secrets: Secrets, verb: str) -> None:
     """Record in the audit log that somebody read the ledger, where there is one. Raises `LedgerError`."""
-    pipeline = opened.pipeline
-    if ledger_exists(pipeline):
-        ledger = opened.ledger(create=True)
-        acts = Acts(ledger, pipeline.ledger, pipeline.name, RunContext.start().id, secrets.mask)
-        if acts.in_use():
-            acts.act(verb, pipeline.name, {})
+    if ledger_exists(opened.pipeline):
+        acts = Acts(_store(opened, new_id(), secrets))
+        if acts.history.in_use():
+            acts.act(verb, opened.pipeline.name, {})
 
 
 def ledger_is_an_empty_file(pipeline: Pipeline) -> bool:
@@ -174,7 +167,6 @@ def tools(
     """What a run works with, closed at the end. `share` is the number of processes that share the API's rate."""
     pipeline = opened.pipeline
     api = pipeline.api
-    assert ledger.lease is not None, "the run holds it"  # noqa: S101
     caller = Caller(api, loaded.secrets.add)
     try:
         with ThreadPoolExecutor(api.in_flight, thread_name_prefix="post") as pool:
@@ -187,7 +179,7 @@ def tools(
                 pool,
                 Careful(observer),
                 loaded.secrets.mask,
-                ledger.lease.valid,
+                ledger.lease.mine.valid,
                 Pace(api.pause * share, run.sleep),
                 lambda entity: visible(pipeline, entity),
             )

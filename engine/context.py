@@ -22,11 +22,16 @@ class RunContext:
     @classmethod
     def start(cls, cancelled: threading.Event | None = None) -> RunContext:
         """A context on the system clock (UTC) with a new run id."""
-        return cls(str(uuid.uuid4()), utc_now(), utc_now, cancelled or threading.Event())
+        return cls(new_id(), utc_now(), utc_now, cancelled or threading.Event())
 
     def sleep(self, seconds: float) -> None:
         """Wait, but no longer than until the run is cancelled."""
         self.cancelled.wait(seconds)
+
+
+def new_id() -> str:
+    """An identity for a run, or for one command of a person."""
+    return str(uuid.uuid4())
 
 
 def utc_now() -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any, Literal
 
 
@@ -32,12 +33,34 @@ class Problem:
         return f"{self.file}:{self.line}:{self.column}: {prefix}{self.message}"
 
 
+class Exit(IntEnum):
+    """The codes that the process exits with."""
+
+    OK = 0
+    INCOMPLETE = 1
+    """Something was not delivered, or needs a person."""
+    USAGE = 2
+    """The spec, a template or the command line is wrong."""
+    REFUSED = 3
+    """Another run holds the lease."""
+    DATABASE = 4
+    """A database could not be opened, read or written."""
+    BUG = 70
+    """An error in SyncLedger itself (EX_SOFTWARE of sysexits.h)."""
+    CANCELLED = 130
+    """Ended by Ctrl-C, as shells report SIGINT."""
+
+
 class SyncLedgerError(Exception):
     """Base of every error that a user can cause and mend. The text says what, where and what to do."""
+
+    exit_code = Exit.DATABASE
 
 
 class SpecError(SyncLedgerError):
     """The spec, a template or the usage is wrong: mend it (exit 2)."""
+
+    exit_code = Exit.USAGE
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = sorted(problems)
@@ -79,6 +102,8 @@ class LedgerError(SyncLedgerError):
 class LeaseHeld(SyncLedgerError):
     """Another run of the pipeline is going on (exit 3). `holder` says who, where and since when."""
 
+    exit_code = Exit.REFUSED
+
     def __init__(self, holder: Any) -> None:
         self.holder = holder
         super().__init__(f"another run holds the lease: {holder}; wait for it, or break it with `unlock SPEC`")
@@ -87,6 +112,10 @@ class LeaseHeld(SyncLedgerError):
 class EntityError(SyncLedgerError):
     """An entity cannot be shaped as its spec says, whatever the record; other entities still run (exit 1)."""
 
+    exit_code = Exit.INCOMPLETE
+
 
 class NotConfirmed(SyncLedgerError):
     """Nothing was sent: more is due than this run may send without a person's word (exit 1)."""
+
+    exit_code = Exit.INCOMPLETE

@@ -10,8 +10,8 @@ from typing import Any
 
 from engine.db.connection import Connection
 from engine.db.statement import Statement
-from engine.sync.ledger.ledger import Ledger
 from engine.sync.model import LedgerSpec
+from tests.ledgers import ledger_on
 from tests.test_tsql import STATEMENTS, variables
 
 SET = 1000
@@ -93,7 +93,7 @@ def _inserts(db: Connection) -> dict[str, tuple[str, str]]:
 
 def statements(db: Connection) -> Iterator[tuple[str, Statement]]:
     """Every statement of the ledger that reads or writes rows, with values of the kind it gets."""
-    names = Ledger(db, SPEC, "sync", "run").names
+    names = ledger_on(db, SPEC, "sync", "run").store.names
     values: dict[str, Any] = {
         "ids": IDS,
         "pairs": json.dumps([[f"new-{number}", "h"] for number in range(SET)]),

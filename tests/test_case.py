@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from engine.db.connect import open_ledger
-from engine.sync.ledger.ledger import Ledger
-from engine.sync.ledger.operator import Acts
 from engine.sync.model import LedgerSpec
 from tests.conftest import fill
 from tests.faultapi import FaultAPI
+from tests.ledgers import acts_on, ledger_on
 from tests.project import ROOT, Project, check_sums
 from tests.test_tsql import ledger_statement, templates
 
@@ -77,7 +76,7 @@ def rejected(text: str, *ids: str) -> dict[str, str]:
     db = open_ledger("log", text, ROOT, create=True)
     try:
         spec = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
-        return {one.id: one.reason for one in Acts(db, spec, "sync", "run").rejects("Users")}
+        return {one.id: one.reason for one in acts_on(db, spec, "sync", "run").history.rejects("Users")}
     finally:
         db.close()
 
@@ -140,13 +139,13 @@ def test_forget_touches_no_id_of_another_case(make: Callable[[str], str]) -> Non
     old_table(text, "sqlite")
     db = open_ledger("log", text, ROOT, create=True)
     spec = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
-    Ledger(db, spec, "sync", "run").prepare()
-    acts = Acts(db, spec, "sync", "run")
+    ledger_on(db, spec, "sync", "run").prepare()
+    acts = acts_on(db, spec, "sync", "run")
     acts.baseline("Users", ["abc"])
     assert acts.forget("Users", ["ABC"]) == []
-    assert acts.standings(["Users"])["Users"].tracked == 1
+    assert acts.history.standings(["Users"])["Users"].tracked == 1
     assert acts.forget("Users", ["abc"]) == ["abc"]
-    assert acts.standings(["Users"])["Users"].tracked == 0
+    assert acts.history.standings(["Users"])["Users"].tracked == 0
     db.close()
 
 

@@ -29,11 +29,13 @@ from engine.sync.ledger.due import Due
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.lookup import Known
 from engine.sync.ledger.operator import Acts
+from engine.sync.ledger.states import RunStatus
 from engine.sync.model import Attempt, Batch, Entity, LedgerSpec, Outcome, Rejection
 from engine.sync.payload import joined
 from engine.sync.read import exclude, source
 from engine.sync.spec.load import load
 from tests import tsql
+from tests.ledgers import acts_on, due_on, ledger_on
 from tests.project import ROOT, Project
 from tests.tsql import open_ledger, open_source
 
@@ -76,7 +78,7 @@ def db(text: str) -> Iterator[Connection]:
 
 
 def make_ledger(db: Connection, spec: LedgerSpec = SPEC, pipeline: str = "sync", *, prepare: bool = True) -> Ledger:
-    ledger = Ledger(db, spec, pipeline, str(uuid.uuid4()))
+    ledger = ledger_on(db, spec, pipeline, str(uuid.uuid4()))
     if prepare:
         ledger.prepare()
     return ledger
@@ -89,12 +91,12 @@ def ledger(db: Connection) -> Ledger:
 
 def acts(ledger: Ledger) -> Acts:
     """The same tables, for what a person does."""
-    return Acts(ledger.db, ledger.spec, ledger.pipeline, ledger.run)
+    return acts_on(ledger.store.db, ledger.store.spec, ledger.store.pipeline, ledger.store.run)
 
 
 def due(ledger: Ledger) -> Due:
     """The same tables, for the schedule."""
-    return Due(ledger.db, ledger.spec, ledger.pipeline, ledger.run)
+    return due_on(ledger.store.db, ledger.store.spec, ledger.store.pipeline, ledger.store.run)
 
 
 def known(ledger: Ledger, entity: str, ids: Sequence[str]) -> set[str]:
@@ -112,8 +114,8 @@ def columns_of(db: Connection, table: str) -> list[str]:
 
 def settle(ledger: Ledger, outcome: Outcome) -> None:
     """As a run does it: written into the journal first."""
-    ledger.intend(outcome.batch)
-    ledger.settle(replace(outcome, answered=True))
+    ledger.batches.intend(outcome.batch)
+    ledger.batches.settle(replace(outcome, answered=True))
 
 
 def batch(*ids: str, entity: str = "Users") -> Batch:
@@ -242,7 +244,7 @@ def test_tables_may_stand_in_a_schema_of_their_own(db: Connection, dialect: str)
     )
     ledger = make_ledger(db, spec)
     made = batch("1")
-    ledger.attempt(attempt(made))
+    ledger.batches.attempt(attempt(made))
     settle(ledger, Outcome(made, accepted=("1",)))
     assert ask(db, f"SELECT EntityId FROM {schema}.Delivered") == [("1",)]
     assert ask(db, f"SELECT COUNT(*) FROM {schema}.Calls") == [(1,)]
@@ -276,7 +278,7 @@ def test_thousands_of_ids_are_tracked_found_and_forgotten(ledger: Ledger, count:
     assert acts(ledger).forget("Users", ids[:2000]) == ids[:2000]
     assert time.monotonic() - began < 8, "each tracked row was compared with each forgotten ID"
     assert known(ledger, "Users", ids) == set(ids[2000:])
-    assert ledger.standings()["Users"].tracked == count - 2000
+    assert ledger.history.standings()["Users"].tracked == count - 2000
 
 
 AWKWARD = [
@@ -368,9 +370,9 @@ def test_what_one_connection_settled_another_sees_at_once(ledger: Ledger, text: 
 
 def test_every_attempt_is_one_log_row_with_what_was_called(db: Connection, ledger: Ledger) -> None:
     made = batch("1", "2", "3")
-    ledger.attempt(attempt(made, 1, status=503, error="503 Service Unavailable: try later"))
-    ledger.attempt(attempt(made, 2, status=None, error="connection reset"))
-    ledger.attempt(attempt(made, 3))
+    ledger.batches.attempt(attempt(made, 1, status=503, error="503 Service Unavailable: try later"))
+    ledger.batches.attempt(attempt(made, 2, status=None, error="connection reset"))
+    ledger.batches.attempt(attempt(made, 3))
     rows = ask(
         db,
         f"SELECT Status, AdditionalInformation, ExceptionMessage, LogID, LogCategory, Activity, ApplicationModule, "
@@ -381,7 +383,7 @@ def test_every_attempt_is_one_log_row_with_what_was_called(db: Connection, ledge
     assert [json.loads(row[1])["HttpResponseCode"] for row in rows] == [503, None, 200]
     assert [row[2] for row in rows] == ["503 Service Unavailable: try later", "connection reset", None]
     assert {row[3:10] for row in rows} == {
-        (ledger.run, "Sync", "Sync Batch: Users", "Users", "TAMHR", 1, None),
+        (ledger.store.run, "Sync", "Sync Batch: Users", "Users", "TAMHR", 1, None),
     }
     assert all(row[10] for row in rows)
     assert len({str(row[11]).lower() for row in rows}) == 3
@@ -389,7 +391,7 @@ def test_every_attempt_is_one_log_row_with_what_was_called(db: Connection, ledge
     assert information["EndpointUrl"] == "http://h/api/users"
     assert information["BatchSize"] == 3
     assert information["DurationMs"] == 250
-    assert (information["RunId"], information["BatchId"]) == (ledger.run, made.id)
+    assert (information["RunId"], information["BatchId"]) == (ledger.store.run, made.id)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +405,7 @@ def test_every_attempt_is_one_log_row_with_what_was_called(db: Connection, ledge
     ids=["long", "mixed", "emoji", "quotes"],
 )
 def test_a_long_exception_text_is_kept_whole(db: Connection, ledger: Ledger, message: str) -> None:
-    ledger.attempt(attempt(batch("1"), status=500, error=message))
+    ledger.batches.attempt(attempt(batch("1"), status=500, error=message))
     assert ask(db, f"SELECT ExceptionMessage FROM {LOG}") == [(message,)]
 
 
@@ -411,8 +413,8 @@ def test_a_long_exception_text_is_kept_whole(db: Connection, ledger: Ledger, mes
 def test_an_exception_text_that_a_database_cannot_hold_is_still_logged(
     db: Connection, ledger: Ledger, message: str
 ) -> None:
-    ledger.attempt(attempt(batch("1"), status=500, error=message))
-    ledger.reject("Users", [Rejection("1", message, 500)])
+    ledger.batches.attempt(attempt(batch("1"), status=500, error=message))
+    ledger.records.reject("Users", [Rejection("1", message, 500)])
     for table, column in ((LOG, "ExceptionMessage"), ("TB_R_SYNC_REJECT", "Reason")):
         ((found,),) = ask(db, f"SELECT {column} FROM {table}")
         assert found.startswith("before ")
@@ -421,7 +423,7 @@ def test_an_exception_text_that_a_database_cannot_hold_is_still_logged(
 
 def test_a_log_row_stays_when_the_settlement_after_it_fails(db: Connection, ledger: Ledger) -> None:
     made = batch("1")
-    ledger.attempt(attempt(made))
+    ledger.batches.attempt(attempt(made))
     ask(db, f"DROP TABLE {TRACKING}")
     with pytest.raises(LedgerError):
         settle(ledger, Outcome(made, accepted=("1",)))
@@ -433,7 +435,7 @@ def test_a_log_row_stays_when_the_settlement_after_it_fails(db: Connection, ledg
 
 def test_a_record_rejected_again_counts_its_attempts_and_keeps_its_first_time(db: Connection, ledger: Ledger) -> None:
     settle(ledger, Outcome(batch("7"), rejected=(Rejection("7", "first", 400),)))
-    ledger.reject("Users", [Rejection("8", "once")])
+    ledger.records.reject("Users", [Rejection("8", "once")])
     first = ask(db, "SELECT FirstSeen FROM TB_R_SYNC_REJECT WHERE EntityId = '7'")
     time.sleep(0.01)
     made = batch("7")
@@ -453,7 +455,7 @@ def test_a_record_rejected_again_counts_its_attempts_and_keeps_its_first_time(db
 
 def test_an_awkward_id_is_rejected_once_however_often_it_comes(db: Connection, ledger: Ledger) -> None:
     for number in range(2):
-        ledger.reject("Users", [Rejection(id_, f"{'r' * 300}{number}") for id_ in AWKWARD])
+        ledger.records.reject("Users", [Rejection(id_, f"{'r' * 300}{number}") for id_ in AWKWARD])
     found = ask(db, "SELECT EntityId, Reason, Attempts FROM TB_R_SYNC_REJECT")
     assert sorted(found) == sorted((id_, f"{'r' * 300}1", 2) for id_ in AWKWARD)
 
@@ -461,12 +463,12 @@ def test_an_awkward_id_is_rejected_once_however_often_it_comes(db: Connection, l
 @pytest.mark.parametrize("count", [60, 75, 100, 120, 130])
 def test_a_reject_of_an_id_of_emoji_only_is_written(db: Connection, ledger: Ledger, count: int) -> None:
     id_ = "\N{GRINNING FACE}" * count
-    ledger.reject("Users", [Rejection(id_, id_)])
+    ledger.records.reject("Users", [Rejection(id_, id_)])
     assert ask(db, "SELECT EntityId, Reason FROM TB_R_SYNC_REJECT") == [(id_, id_)]
 
 
 def test_a_record_accepted_in_a_later_run_is_no_longer_rejected(db: Connection, ledger: Ledger) -> None:
-    ledger.reject("Users", [Rejection("7", "bad"), Rejection("8", "bad")])
+    ledger.records.reject("Users", [Rejection("7", "bad"), Rejection("8", "bad")])
     time.sleep(0.01)
     later = make_ledger(db)
     settle(later, Outcome(batch("7"), accepted=("7",)))
@@ -485,7 +487,7 @@ def test_a_second_record_of_an_id_refused_in_this_run_stays_though_the_first_is_
     db: Connection, ledger: Ledger
 ) -> None:
     """Accepting the one record says nothing of the other that this run refused before it was sent."""
-    ledger.reject("Users", [Rejection("7", "the ID comes twice")])
+    ledger.records.reject("Users", [Rejection("7", "the ID comes twice")])
     settle(ledger, Outcome(batch("7"), accepted=("7",)))
     assert ask(db, "SELECT EntityId, Reason FROM TB_R_SYNC_REJECT") == [("7", "the ID comes twice")]
 
@@ -504,32 +506,32 @@ def test_a_refused_record_rests_until_its_time_and_no_longer(db: Connection, led
 
 
 def test_one_run_holds_the_lease_and_only_it_can_settle(db: Connection, ledger: Ledger) -> None:
-    lease = ledger.acquire(600)
+    lease = ledger.lease.acquire(600)
     settle(ledger, Outcome(batch("1"), accepted=("1",)))
-    assert lease.renew(db, ledger.names)
+    assert lease.renew(db, ledger.store.names)
     with pytest.raises(LeaseHeld):
-        make_ledger(db).acquire(600)
+        make_ledger(db).lease.acquire(600)
     for change in ("Token = Token + 1", "RunId = 'another'", "Pipeline = 'other'"):
         before = ask(db, "SELECT Token, RunId, Pipeline FROM TB_R_SYNC_LEASE")[0]
         ask(db, f"UPDATE TB_R_SYNC_LEASE SET {change}")
         with pytest.raises(LedgerError, match="lease of this run is lost"):
             settle(ledger, Outcome(batch("2"), accepted=("2",)))
-        assert not lease.renew(db, ledger.names)
+        assert not lease.renew(db, ledger.store.names)
         ask(db, "UPDATE TB_R_SYNC_LEASE SET Token = ?, RunId = ?, Pipeline = ?", *before)
     assert known(ledger, "Users", ["1", "2"]) == {"1"}
 
 
 def test_an_expired_or_freed_lease_goes_to_the_next_run_under_a_newer_token(db: Connection) -> None:
     first, second, third = make_ledger(db), make_ledger(db), make_ledger(db)
-    tokens = [first.acquire(0.0).token]
+    tokens = [first.lease.acquire(0.0).token]
     ((beaten, expires),) = ask(db, "SELECT HeartbeatOn, ExpiresOn FROM TB_R_SYNC_LEASE")
     assert beaten == expires
     time.sleep(0.01)
-    tokens.append(second.acquire(600).token)
+    tokens.append(second.lease.acquire(600).token)
     ((beaten, expires),) = ask(db, "SELECT HeartbeatOn, ExpiresOn FROM TB_R_SYNC_LEASE")
     assert datetime.fromisoformat(str(expires)) - datetime.fromisoformat(str(beaten)) == timedelta(minutes=10)
-    second.release()
-    tokens.append(third.acquire(600).token)
+    second.lease.release()
+    tokens.append(third.lease.acquire(600).token)
     assert tokens == [1, 2, 3]
 
 
@@ -539,15 +541,15 @@ def test_an_expired_or_freed_lease_goes_to_the_next_run_under_a_newer_token(db: 
 def test_open_batches_of_the_pipeline_come_oldest_first_with_their_age(db: Connection, ledger: Ledger) -> None:
     old, new, done = batch("1"), batch("2"), batch("3")
     for made in (new, old, done):
-        ledger.intend(made)
-    ledger.settle(Outcome(done, accepted=("3",), answered=True))
-    make_ledger(db, pipeline="other").intend(batch("4"))
+        ledger.batches.intend(made)
+    ledger.batches.settle(Outcome(done, accepted=("3",), answered=True))
+    make_ledger(db, pipeline="other").batches.intend(batch("4"))
     ask(db, "UPDATE TB_R_SYNC_BATCH SET CreatedOn = '2020-01-01 00:00:00' WHERE BatchId = ?", old.id)
-    found = ledger.open_batches(entity="Users")
+    found = ledger.history.open_batches(entity="Users")
     assert [left.id for left in found] == [old.id, new.id]
     assert found[0].age > 5 * 365 * 86400
     assert 0 <= found[1].age < 300
-    assert ledger.waiting("Users") == {"1", "2"}
+    assert ledger.history.waiting("Users") == {"1", "2"}
 
 
 # Runs, due times, standings
@@ -557,35 +559,35 @@ def test_runs_come_newest_first_with_their_summaries(db: Connection) -> None:
     made = []
     for status in ("delivered", "incomplete", "delivered", "error"):
         ledger = make_ledger(db)
-        ledger.started()
-        ledger.ended(status, {"entities": [{"name": "Üsers \N{GRINNING FACE}", "read": 1}] * 300})
-        made.append(ledger.run)
+        ledger.row.started()
+        ledger.row.ended(RunStatus(status), {"entities": [{"name": "Üsers \N{GRINNING FACE}", "read": 1}] * 300})
+        made.append(ledger.store.run)
         time.sleep(0.01)
     other = make_ledger(db, pipeline="other")
-    other.started()
-    found = ledger.runs(10)
+    other.row.started()
+    found = ledger.history.runs(10)
     assert [run.id for run in found] == made[::-1]
     assert [run.status for run in found] == ["error", "delivered", "incomplete", "delivered"]
     assert found[0].summary == {"entities": [{"name": "Üsers \N{GRINNING FACE}", "read": 1}] * 300}
     assert all(run.started and run.ended for run in found)
-    assert [run.id for run in ledger.runs(2)] == made[:1:-1]
-    assert [run.id for run in ledger.runs(5, "delivered")] == [made[2], made[0]]
-    (running,) = other.runs(5)
-    assert (running.id, running.status, running.ended, running.summary) == (other.run, "killed", None, None), (
+    assert [run.id for run in ledger.history.runs(2)] == made[:1:-1]
+    assert [run.id for run in ledger.history.runs(5, RunStatus.DELIVERED)] == [made[2], made[0]]
+    (running,) = other.history.runs(5)
+    assert (running.id, running.status, running.ended, running.summary) == (other.store.run, "killed", None, None), (
         "it holds no lease"
     )
 
 
 def test_the_last_success_is_when_the_last_delivered_run_began_in_utc(db: Connection) -> None:
     ledger = make_ledger(db)
-    assert ledger.last_success() is None
-    ledger.started()
-    assert ledger.last_success() is None
-    ledger.ended("delivered", {})
+    assert ledger.history.last_success() is None
+    ledger.row.started()
+    assert ledger.history.last_success() is None
+    ledger.row.ended(RunStatus.DELIVERED, {})
     failed = make_ledger(db)
-    failed.started()
-    failed.ended("error", {})
-    moment = failed.last_success()
+    failed.row.started()
+    failed.row.ended(RunStatus.ERROR, {})
+    moment = failed.history.last_success()
     assert moment is not None
     assert moment.tzinfo is not None
     assert abs(moment - datetime.now(UTC)) < timedelta(minutes=5)
@@ -593,11 +595,11 @@ def test_the_last_success_is_when_the_last_delivered_run_began_in_utc(db: Connec
 
 def test_a_ledger_without_tables_answers_readers_with_nothing(db: Connection) -> None:
     ledger = make_ledger(db, prepare=False)
-    assert ledger.runs(5) == []
-    assert ledger.last_success() is None
+    assert ledger.history.runs(5) == []
+    assert ledger.history.last_success() is None
     assert due(ledger).last_due() is None
-    assert ledger.standings() == {}
-    assert ledger.in_use() is False
+    assert ledger.history.standings() == {}
+    assert ledger.history.in_use() is False
 
 
 def test_a_due_time_comes_back_as_it_was_set(db: Connection) -> None:
@@ -614,9 +616,9 @@ def test_a_due_time_comes_back_as_it_was_set(db: Connection) -> None:
 def test_standings_count_tracked_and_rejected_by_entity(ledger: Ledger) -> None:
     settle(ledger, Outcome(batch("1", "2"), accepted=("1", "2")))
     settle(ledger, Outcome(batch("1", entity="Orgs"), accepted=("1",)))
-    ledger.reject("Users", [Rejection("3", "bad")])
-    ledger.reject("Events", [Rejection("4", "bad"), Rejection("5", "bad")])
-    found = ledger.standings()
+    ledger.records.reject("Users", [Rejection("3", "bad")])
+    ledger.records.reject("Events", [Rejection("4", "bad"), Rejection("5", "bad")])
+    found = ledger.history.standings()
     assert {name: (standing.tracked, standing.rejected) for name, standing in found.items()} == {
         "Users": (2, 1), "Orgs": (1, 0), "Events": (0, 2),
     }  # fmt: skip

@@ -13,9 +13,9 @@ from engine.db.connect import open_ledger
 from engine.db.statement import Statement
 from engine.errors import LeaseHeld
 from engine.sync.ledger import fence
-from engine.sync.ledger.ledger import Ledger
 from engine.sync.model import Batch, LedgerSpec, Rejection
 from tests.faultapi import FaultAPI
+from tests.ledgers import ledger_on
 from tests.project import ROOT, Project
 from tests.test_tsql import ledger_statement
 
@@ -28,16 +28,16 @@ def test_a_lock_that_holds_is_proved_without_a_word(
 ) -> None:
     text = database(dialect)
     with closing(open_ledger("log", text, ROOT, create=True)) as db:
-        ledger = Ledger(db, SPEC, "sync", str(uuid.uuid4()))
+        ledger = ledger_on(db, SPEC, "sync", str(uuid.uuid4()))
         ledger.prepare()
-        lease = ledger.acquire(60)
+        lease = ledger.lease.acquire(60)
         with closing(open_ledger("log", text, ROOT, create=True)) as another:
-            assert fence.holds(db, another, ledger.names, lease) is True
+            assert fence.holds(db, another, ledger.store.names, lease) is True
         with caplog.at_level(logging.INFO):
-            ledger.prove_fence(lambda: open_ledger("log", text, ROOT, create=True))
+            ledger.lease.prove(lambda: open_ledger("log", text, ROOT, create=True))
         assert caplog.messages == []
         ledger.check()
-        ledger.release()
+        ledger.lease.release()
 
 
 @pytest.mark.parametrize("dialect", ["postgresql", "mysql"])
@@ -71,13 +71,13 @@ def test_the_writes_of_a_run_renew_a_lease_whose_heartbeat_starves(database: Cal
     """SQLite has one writer: while a run writes without a pause its heartbeat may never get its turn."""
     text = database("sqlite")
     with closing(open_ledger("log", text, ROOT, create=True)) as db:
-        ledger = Ledger(db, SPEC, "sync", str(uuid.uuid4()))
+        ledger = ledger_on(db, SPEC, "sync", str(uuid.uuid4()))
         ledger.prepare()
-        lease = ledger.acquire(60)
+        lease = ledger.lease.acquire(60)
         write: Callable[[], object] = {
-            "a batch": lambda: ledger.intend(Batch(str(uuid.uuid4()), "Users", "key", ("1",), b"[1]")),
-            "rejections": lambda: ledger.reject("Users", [Rejection("1", "no")]),
-            "contents": lambda: ledger.adopt("Users", {"1": "hash"}),
+            "a batch": lambda: ledger.batches.intend(Batch(str(uuid.uuid4()), "Users", "key", ("1",), b"[1]")),
+            "rejections": lambda: ledger.records.reject("Users", [Rejection("1", "no")]),
+            "contents": lambda: ledger.records.adopt("Users", {"1": "hash"}),
         }[what]
         db.execute(Statement("UPDATE TB_R_SYNC_LEASE SET ExpiresOn = '2020-01-01 00:00:00'", ()))
         write()
@@ -86,6 +86,6 @@ def test_the_writes_of_a_run_renew_a_lease_whose_heartbeat_starves(database: Cal
         lease._renewed -= 40
         write()
         assert not lease.late()
-        other = Ledger(db, SPEC, "sync", str(uuid.uuid4()))
+        other = ledger_on(db, SPEC, "sync", str(uuid.uuid4()))
         with pytest.raises(LeaseHeld):
-            other.acquire(60)
+            other.lease.acquire(60)

@@ -17,11 +17,11 @@ from engine.db.connect import open_ledger
 from engine.db.statement import Statement
 from engine.sync.ledger import carried, prune
 from engine.sync.ledger import rejects as reject_table
-from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.tables import Tables
 from engine.sync.model import LedgerSpec, Rejection
 from tests.conftest import fill as run_sql
 from tests.faultapi import FaultAPI, answer, when
+from tests.ledgers import ledger_on
 from tests.project import ROOT, Project
 from tests.test_parking import Inside
 from tests.test_why import DIALECTS, execute, fill, said, why
@@ -171,9 +171,9 @@ def test_batches_from_before_the_history_are_searched_within_bounds_and_why_says
 
 def test_what_a_large_ledger_is_asked_is_answered_by_an_index(tmp_path: Path) -> None:
     db = open_ledger("log", f"sqlite:///{tmp_path}/log.db", ROOT, create=True)
-    ledger = Ledger(db, SPEC, "sync", "run")
+    ledger = ledger_on(db, SPEC, "sync", "run")
     ledger.prepare()
-    names = ledger.names
+    names = ledger.store.names
     part = {
         "pipeline": "sync",
         "entity": "Users",
@@ -394,10 +394,10 @@ def test_a_long_list_of_refused_records_is_read_in_parts_and_cut_for_people(
     project.entity()
     project.write()
     db = open_ledger("log", text, project.folder, create=True)
-    made = Ledger(db, LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "x"), "sync", "run")
+    made = ledger_on(db, LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "x"), "sync", "run")
     made.prepare()
     ids = ["a", "A", "é", "😀" * 40, "x" * 200, *(f"{number:03}" for number in range(25))]
-    made.reject("Users", [Rejection(id_, f"reason \x1b[2J of {id_}") for id_ in ids])
+    made.records.reject("Users", [Rejection(id_, f"reason \x1b[2J of {id_}") for id_ in ids])
     db.close()
     listed = json.loads(project.cli("rejects", project.file, "--format", "json").stdout)
     assert listed["pipeline"] == "sync"

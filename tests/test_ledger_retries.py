@@ -27,6 +27,7 @@ from engine.errors import LedgerError
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.model import Attempt, Batch, LedgerSpec, Outcome, Rejection
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, slow
+from tests.ledgers import ledger_on
 from tests.project import ROOT, Project, check_sums
 from tests.test_crash import Store
 from tests.test_parking import Inside, named
@@ -437,11 +438,11 @@ def ledger(text: str) -> Iterator[Ledger]:
         db.driver.raw = sqlite3.connect(text.removeprefix("sqlite:///"), isolation_level=None, factory=LosingSqlite)
     else:
         db.driver.raw = Losing(db.driver.raw, pyodbc.OperationalError)
-    made = Ledger(db, SPEC, "sync", str(uuid.uuid4()))
+    made = ledger_on(db, SPEC, "sync", str(uuid.uuid4()))
     made.prepare()
-    made.acquire(60)
+    made.lease.acquire(60)
     yield made
-    made.db.close()
+    made.store.db.close()
 
 
 def batch(*ids: str) -> Batch:
@@ -451,7 +452,7 @@ def batch(*ids: str) -> Batch:
 
 def lose_next(ledger: Ledger) -> Any:
     """The next acknowledgement is lost; gives the raw connection, which counts."""
-    raw = ledger.db.driver.raw
+    raw = ledger.store.db.driver.raw
     raw.armed = True
     return raw
 
@@ -459,16 +460,18 @@ def lose_next(ledger: Ledger) -> Any:
 def test_an_intention_whose_acknowledgement_is_lost_stands_once(text: str, ledger: Ledger) -> None:
     made = batch("1", "2")
     raw = lose_next(ledger)
-    assert ledger.intend(made) is made
+    assert ledger.batches.intend(made) is made
     assert raw.lost == 1
-    assert ledger.db.driver.raw is not raw, "written on a new connection"
+    assert ledger.store.db.driver.raw is not raw, "written on a new connection"
     assert execute(text, "SELECT BatchId, State FROM TB_R_SYNC_BATCH") == [(made.id, "in_flight")]
 
 
 def test_a_settling_whose_acknowledgement_is_lost_is_done_once(text: str, ledger: Ledger) -> None:
-    made = ledger.intend(batch("1", "2", "3"))
+    made = ledger.batches.intend(batch("1", "2", "3"))
     raw = lose_next(ledger)
-    ledger.settle(Outcome(made, ("1", "2"), (Rejection("3", "bad", 422),), answered=True, attempts=1, status=200))
+    ledger.batches.settle(
+        Outcome(made, ("1", "2"), (Rejection("3", "bad", 422),), answered=True, attempts=1, status=200)
+    )
     assert raw.lost == 1
     assert tracked(text) == [1, 2]
     assert execute(text, "SELECT EntityId, Attempts FROM TB_R_SYNC_REJECT") == [("3", 1)]
@@ -479,7 +482,7 @@ def test_a_settling_whose_acknowledgement_is_lost_is_done_once(text: str, ledger
 def test_a_settling_of_any_kind_whose_acknowledgement_is_lost_is_done_once(
     text: str, ledger: Ledger, kind: str
 ) -> None:
-    made = ledger.intend(batch("1", "2"))
+    made = ledger.batches.intend(batch("1", "2"))
     raw = lose_next(ledger)
     if kind == "unknown":
         outcome = Outcome(made, ("1",), in_doubt=("2",), answered=True, attempts=1, status=200)
@@ -487,7 +490,7 @@ def test_a_settling_of_any_kind_whose_acknowledgement_is_lost_is_done_once(
         outcome = Outcome(made, failed=made.ids, reason="no", attempts=1, status=503)
     else:
         outcome = Outcome(made, in_doubt=made.ids, reason="no", attempts=1, status=500)
-    ledger.settle(outcome)
+    ledger.batches.settle(outcome)
     assert raw.lost == 1
     wanted = {"failed": ["failed"], "in_doubt": ["in_doubt"], "unknown": ["in_doubt", "settled"]}[kind]
     assert sorted(states(text).elements()) == wanted
@@ -495,9 +498,9 @@ def test_a_settling_of_any_kind_whose_acknowledgement_is_lost_is_done_once(
 
 
 def test_a_log_row_whose_acknowledgement_is_lost_stands_once(text: str, ledger: Ledger) -> None:
-    made = ledger.intend(batch("1"))
+    made = ledger.batches.intend(batch("1"))
     raw = lose_next(ledger)
-    ledger.attempt(Attempt(made, 1, "http://h/users", 200, 0.1, None, datetime.now(UTC)))
+    ledger.batches.attempt(Attempt(made, 1, "http://h/users", 200, 0.1, None, datetime.now(UTC)))
     assert raw.lost == 1
     assert execute(text, "SELECT COUNT(*) FROM SchedulerLog") == [(1,)]
 
@@ -509,43 +512,43 @@ def test_a_parking_and_an_adoption_whose_acknowledgement_is_lost_stand_once(text
     assert park.endpoint == "http://h/users"
     assert raw.lost == 1
     assert execute(text, "SELECT COUNT(*) FROM TB_R_SYNC_PARK") == [(1,)]
-    ledger.adopt("Users", {"1": "a"})
-    ledger.adopt("Users", {"1": "b"})
+    ledger.records.adopt("Users", {"1": "a"})
+    ledger.records.adopt("Users", {"1": "b"})
     assert execute(text, "SELECT EntityId, ContentHash FROM TB_R_SYNC_CONTENT") == [("1", "b")]
 
 
 def test_refusals_before_sending_whose_acknowledgement_is_lost_count_once(text: str, ledger: Ledger) -> None:
     raw = lose_next(ledger)
-    ledger.reject("Users", [Rejection("1", "field 'Name': is NULL")])
+    ledger.records.reject("Users", [Rejection("1", "field 'Name': is NULL")])
     assert raw.lost == 1
     assert execute(text, "SELECT EntityId, Attempts FROM TB_R_SYNC_REJECT") == [("1", 1)]
 
 
 def test_a_batch_that_somebody_else_settled_is_not_taken_for_our_own_commit(text: str, ledger: Ledger) -> None:
-    made = ledger.intend(batch("1"))
+    made = ledger.batches.intend(batch("1"))
     execute(text, f"UPDATE TB_R_SYNC_BATCH SET State = 'settled' WHERE BatchId = '{made.id}'")
     with pytest.raises(LedgerError, match="somebody else has settled it"):
-        ledger.settle(Outcome(made, ("1",), answered=True, attempts=1, status=200))
+        ledger.batches.settle(Outcome(made, ("1",), answered=True, attempts=1, status=200))
     assert tracked(text) == []
 
 
 def test_a_lost_lease_is_not_won_back_by_trying_again(text: str, ledger: Ledger) -> None:
-    made = ledger.intend(batch("1"))
+    made = ledger.batches.intend(batch("1"))
     execute(text, "UPDATE TB_R_SYNC_LEASE SET Token = Token + 1, RunId = 'another'")
     raw = lose_next(ledger)
     with pytest.raises(LedgerError, match="lease of this run is lost"):
-        ledger.settle(Outcome(made, ("1",), answered=True, attempts=1, status=200))
+        ledger.batches.settle(Outcome(made, ("1",), answered=True, attempts=1, status=200))
     assert raw.lost == 0
     assert tracked(text) == []
     assert states(text) == Counter(in_flight=1)
 
 
 def test_a_connection_that_is_closed_under_the_ledger_is_replaced(text: str, ledger: Ledger) -> None:
-    made = ledger.intend(batch("1"))
-    ledger.db.driver.raw.close()
-    ledger.attempt(Attempt(made, 1, "http://h/users", 200, 0.1, None, datetime.now(UTC)))
-    ledger.db.driver.raw.close()
-    ledger.settle(Outcome(made, ("1",), answered=True, attempts=1, status=200))
+    made = ledger.batches.intend(batch("1"))
+    ledger.store.db.driver.raw.close()
+    ledger.batches.attempt(Attempt(made, 1, "http://h/users", 200, 0.1, None, datetime.now(UTC)))
+    ledger.store.db.driver.raw.close()
+    ledger.batches.settle(Outcome(made, ("1",), answered=True, attempts=1, status=200))
     assert tracked(text) == [1]
     assert execute(text, "SELECT COUNT(*) FROM SchedulerLog") == [(1,)]
 
@@ -556,16 +559,16 @@ def test_a_session_that_is_lost_inside_a_transaction_is_not_replaced_there(
 ) -> None:
     """A question in the middle of a settlement must not go on in a new session: what was written before it would be lost."""
     text = database(ledger)
-    made = Ledger(open_ledger("log", text, ROOT, create=True), SPEC, "sync", str(uuid.uuid4()))
+    made = ledger_on(open_ledger("log", text, ROOT, create=True), SPEC, "sync", str(uuid.uuid4()))
     made.prepare()
 
     def settle() -> None:
-        with made.db.transaction():
-            made.db.run("ledger/track.sql.j2", **made.names, entity="Users", ids='["1"]', folds=False)
+        with made.store.db.transaction():
+            made.store.db.run("ledger/track.sql.j2", **made.store.names, entity="Users", ids='["1"]', folds=False)
             kill_sessions(text)
-            made.knows(["Users"])
+            made.history.knows(["Users"])
 
     with pytest.raises(LedgerError):
         settle()
-    assert not made.knows(["Users"]), "outside of a transaction a new session is begun"
-    made.db.close()
+    assert not made.history.knows(["Users"]), "outside of a transaction a new session is begun"
+    made.store.db.close()

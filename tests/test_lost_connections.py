@@ -28,8 +28,8 @@ from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed, DatabaseError, LedgerError
 from engine.runs.lease import Heartbeat
 from engine.runtime import process
-from engine.sync.ledger.durable import Patience
 from engine.sync.ledger.ledger import Ledger
+from engine.sync.ledger.retries import Patience
 from engine.sync.model import LedgerSpec
 from engine.sync.partition import Part
 from engine.sync.read.source import WHOLE
@@ -37,6 +37,7 @@ from engine.sync.report import EntityReport
 from tests.blackhole import BlackHole
 from tests.conftest import fill
 from tests.faultapi import FaultAPI, answer
+from tests.ledgers import ledger_on
 from tests.project import ROOT, Project, check_sums
 from tests.test_cancel import until
 from tests.test_crash import Store
@@ -73,11 +74,11 @@ def ledger(database: Callable[[str], str]) -> Iterator[Ledger]:
     """A ledger on PostgreSQL that holds the lease and loses patience soon."""
     text = database("postgresql")
     db = open_ledger("log", text, ROOT, create=True)
-    made = Ledger(db, SPEC, "sync", str(uuid.uuid4()), patience=Patience(0.3))
+    made = ledger_on(db, SPEC, "sync", str(uuid.uuid4()), patience=Patience(0.3))
     made.prepare()
-    made.acquire(60)
+    made.lease.acquire(60)
     yield made
-    made.db.close()
+    made.store.db.close()
 
 
 def users(text: str, count: int, table: str = "Users") -> None:
@@ -318,7 +319,7 @@ def test_a_ledger_that_was_given_up_is_reached_again_when_it_is_back(
         ledger.check()
     away(text, False)
     ledger.check()
-    ledger.release()
+    ledger.lease.release()
     assert execute(text, "SELECT RunId FROM TB_R_SYNC_LEASE") == [(None,)]
 
 
@@ -330,12 +331,12 @@ def test_the_lease_is_given_back_by_a_ledger_that_was_given_up(
     with pytest.raises(LedgerError):
         ledger.check()
     away(text, False)
-    ledger.release()
+    ledger.lease.release()
     assert execute(text, "SELECT RunId FROM TB_R_SYNC_LEASE") == [(None,)]
 
 
 def string_of(ledger: Ledger) -> str:
-    again: Any = ledger.db.again
+    again: Any = ledger.store.db.again
     return str(again.args[1])
 
 
@@ -349,14 +350,15 @@ def test_what_is_waited_for_is_said_at_once_and_thirty_seconds_are_waited(
         waits.append(seconds)
         now[0] += seconds
 
-    ledger.patience = Patience(now=lambda: now[0], sleep=sleep)
+    assert ledger.store.retries
+    ledger.store.retries.patience = Patience(now=lambda: now[0], sleep=sleep)
     tries = iter(range(1, 1000))
 
     def fail(_again: bool) -> None:
         raise DatabaseError("no way; \x1b[2J" if next(tries) == 1 else "no other way")
 
     with caplog.at_level(logging.WARNING), pytest.raises(LedgerError, match=r"no way; .*30 s, then: no other way"):
-        ledger.durably(fail)
+        ledger.store.write(fail)
     assert sum(waits) == pytest.approx(30)
     assert max(waits) == 4
     assert "trying again for up to 30 s" in caplog.text
@@ -376,23 +378,24 @@ def test_a_server_that_takes_long_to_say_nothing_is_not_asked_by_everything_that
     def fail(_again: bool) -> None:
         raise DatabaseError("no answer", lost=True)
 
-    ledger.patience = Patience(now=lambda: now[0], sleep=lambda _: None)
+    assert ledger.store.retries
+    ledger.store.retries.patience = Patience(now=lambda: now[0], sleep=lambda _: None)
     monkeypatch.setattr(Connection, "reconnect", reconnect)
     with pytest.raises(LedgerError, match="tried again for 30 s"):
-        ledger.durably(fail)
+        ledger.store.write(fail)
     asked.clear()
     for _ in range(10):
         with pytest.raises(LedgerError, match="no answer within 16 s"):
-            ledger.durably(fail)
+            ledger.store.write(fail)
     assert len(asked) == 1
     now[0] += 16
     with pytest.raises(LedgerError):
-        ledger.durably(fail)
+        ledger.store.write(fail)
     with pytest.raises(LedgerError):
-        ledger.release()
+        ledger.lease.release()
     assert len(asked) == 3, "the lease is worth another look"
     monkeypatch.undo()
-    ledger.release()
+    ledger.lease.release()
 
 
 def test_a_statement_that_is_refused_is_not_waited_for_as_long(ledger: Ledger) -> None:
@@ -401,9 +404,10 @@ def test_a_statement_that_is_refused_is_not_waited_for_as_long(ledger: Ledger) -
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    ledger.patience = Patience(now=lambda: now[0], sleep=sleep)
+    assert ledger.store.retries
+    ledger.store.retries.patience = Patience(now=lambda: now[0], sleep=sleep)
     with pytest.raises(LedgerError, match="does not exist"):
-        ledger.durably(lambda _again: ledger.db.execute(Statement("SELECT 1 FROM nowhere", ())))
+        ledger.store.write(lambda _again: ledger.store.db.execute(Statement("SELECT 1 FROM nowhere", ())))
     assert now[0] == pytest.approx(4)
 
 
@@ -440,8 +444,7 @@ class Counting:
 
 def test_heartbeats_use_one_connection_and_another_only_after_it_is_lost(ledger: Ledger) -> None:
     connect = Counting(string_of(ledger))
-    lease = ledger.lease
-    assert lease is not None
+    lease = ledger.lease.mine
     lease.seconds = 0.9
     seen: set[float] = set()
 
@@ -449,7 +452,7 @@ def test_heartbeats_use_one_connection_and_another_only_after_it_is_lost(ledger:
         seen.add(lease._renewed)
         return len(seen) > times
 
-    with Heartbeat(lease, connect, ledger.names):
+    with Heartbeat(lease, connect, ledger.store.names):
         until(lambda: renewed(3))
         assert len(connect.opened) == 1
         kill_sessions(connect.text)
@@ -463,10 +466,10 @@ def test_a_lost_lease_is_told_with_what_the_last_heartbeat_met(
 ) -> None:
     connect = Counting(string_of(ledger))
     connect.refuse = "too many clients already"
-    assert ledger.lease is not None
-    ledger.lease.seconds = 0.3
-    with caplog.at_level(logging.WARNING), Heartbeat(ledger.lease, connect, ledger.names):
-        until(lambda: ledger.lease is not None and ledger.lease.trouble)
+    lease = ledger.lease.mine
+    lease.seconds = 0.3
+    with caplog.at_level(logging.WARNING), Heartbeat(lease, connect, ledger.store.names):
+        until(lambda: lease.trouble)
     assert "cannot be renewed (too many clients already)" in caplog.text
     execute(connect.text, "UPDATE TB_R_SYNC_LEASE SET Token = Token + 1, RunId = 'another'")
     with pytest.raises(LedgerError, match=r"lease .* is lost: .*last heartbeat failed: too many clients already"):
@@ -476,14 +479,14 @@ def test_a_lost_lease_is_told_with_what_the_last_heartbeat_met(
 def test_a_worker_looks_at_the_ledger_on_one_connection(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_LOOK_SECONDS", 0.01)
     connect = Counting(string_of(ledger))
-    run = replace(RunContext.start(), id=ledger.run)
-    ledger.started()
+    run = replace(RunContext.start(), id=ledger.store.run)
+    ledger.row.started()
     part = Part("spec", "digest", run.id, run.started, None, 1, "Users", 0, 1, WHOLE)
     report = EntityReport("Users")
     with process._Watch(part, ledger, connect, run, report):
         for read in range(1, 6):
             report.counts.due = read
-            until(lambda read=read: [json.loads(text)["due"] for text in ledger.part_counts("Users")] == [read])
+            until(lambda read=read: [json.loads(text)["due"] for text in ledger.row.part_counts("Users")] == [read])
     assert len(connect.opened) == 1
 
 

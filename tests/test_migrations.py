@@ -17,10 +17,9 @@ from engine.db.connection import Connection
 from engine.db.statement import Statement
 from engine.errors import DatabaseError, LedgerError
 from engine.store import migrations
-from engine.sync.ledger.ledger import Ledger
-from engine.sync.ledger.operator import Acts
 from engine.sync.model import Batch, LedgerSpec
 from tests.faultapi import FaultAPI, answer
+from tests.ledgers import acts_on, ledger_on
 from tests.project import ROOT, Inside, Project
 
 pytestmark = pytest.mark.inside
@@ -73,32 +72,32 @@ def fill(text: str) -> None:
 
 def test_tables_of_version_1_are_migrated_with_what_they_hold(old: str) -> None:
     db = opened(old)
-    ledger = Ledger(db, SPEC, "sync", "run")
-    assert [one.version for one in ledger.pending()] == list(range(2, NEWEST + 1))
+    ledger = ledger_on(db, SPEC, "sync", "run")
+    assert [one.version for one in ledger.store.pending()] == list(range(2, NEWEST + 1))
     assert f"migrated to version {NEWEST}" in ledger.prepare()
     assert rows(db, "SELECT Version FROM TB_R_SYNC_VERSION ORDER BY Version") == [
         (one,) for one in range(1, NEWEST + 1)
     ]
-    assert {left.id: left.ordered_again for left in ledger.open_batches()} == {"ordered": True, "doubt": False}
-    assert ledger.rejects("Users")[0].reason == "no"
+    assert {left.id: left.ordered_again for left in ledger.history.open_batches()} == {"ordered": True, "doubt": False}
+    assert ledger.history.rejects("Users")[0].reason == "no"
     assert rows(db, "SELECT EntityId FROM TB_R_SYNC_TRACKING") == [("1",)]
-    assert ledger.pending() == []
-    assert "migrated" not in Ledger(db, SPEC, "sync", "again").prepare(), "once"
+    assert ledger.store.pending() == []
+    assert "migrated" not in ledger_on(db, SPEC, "sync", "again").prepare(), "once"
     assert len(rows(db, "SELECT Version FROM TB_R_SYNC_VERSION")) == NEWEST
     db.close()
 
 
 def test_a_ledger_made_today_is_of_the_newest_version_and_works_the_same(database: Callable[[str], str]) -> None:
     db = opened(database("sqlite"))
-    ledger = Acts(db, SPEC, "sync", "run")
-    assert "migrated" in ledger.prepare(), "version 1 is made first, and then every step is taken"
-    assert migrations.version(db, ledger.names) == NEWEST
+    ledger = acts_on(db, SPEC, "sync", "run")
+    assert "migrated" in ledger.store.prepare(), "version 1 is made first, and then every step is taken"
+    assert migrations.version(db, ledger.store.names) == NEWEST
     made = Batch("b", "Users", "k", ("1",), b"[]")
-    writing = Ledger(db, SPEC, "sync", "run")
-    writing.intend(made)
-    (left,) = ledger.open_batches()
+    writing = ledger_on(db, SPEC, "sync", "run")
+    writing.batches.intend(made)
+    (left,) = ledger.history.open_batches()
     ledger.resolve(left, "resend")
-    (left,) = ledger.open_batches()
+    (left,) = ledger.history.open_batches()
     assert (left.state, left.ordered_again) == ("in_doubt", True)
     db.close()
 
@@ -108,7 +107,7 @@ def test_the_tables_of_the_replaced_job_are_not_changed(old: str) -> None:
     before = {
         table: db.run("ledger/probe.sql.j2", name=table).columns for table in ("TB_R_SYNC_TRACKING", "SchedulerLog")
     }
-    Ledger(db, SPEC, "sync", "run").prepare()
+    ledger_on(db, SPEC, "sync", "run").prepare()
     assert before == {table: db.run("ledger/probe.sql.j2", name=table).columns for table in before}
     for file in (ROOT / "templates" / "sql").rglob("migrations/*.j2"):
         assert not re.search(r"tracking_table|log_table", file.read_text()), file
@@ -117,15 +116,15 @@ def test_the_tables_of_the_replaced_job_are_not_changed(old: str) -> None:
 
 def test_a_newer_ledger_is_refused_and_left_alone(old: str) -> None:
     db = opened(old)
-    ledger = Ledger(db, SPEC, "sync", "run")
+    ledger = ledger_on(db, SPEC, "sync", "run")
     ledger.prepare()
     rows_before = rows(db, "SELECT BatchId, State FROM TB_R_SYNC_BATCH ORDER BY BatchId")
     db.execute(Statement(f"INSERT INTO TB_R_SYNC_VERSION VALUES ({NEWEST + 1}, 'x', {db.dialect.now})", ()))
     said = rf"has version {NEWEST + 1}: a newer SyncLedger has used it. This one knows versions up to {NEWEST}"
     with pytest.raises(LedgerError, match=said):
-        Ledger(db, SPEC, "sync", "run").prepare()
+        ledger_on(db, SPEC, "sync", "run").prepare()
     with pytest.raises(LedgerError, match=said):
-        ledger.pending()
+        ledger.store.pending()
     assert rows(db, "SELECT BatchId, State FROM TB_R_SYNC_BATCH ORDER BY BatchId") == rows_before
     db.close()
 
@@ -138,7 +137,7 @@ def test_two_that_migrate_at_once_do_it_once(old: str) -> None:
     def work() -> None:
         try:
             db = opened(old)
-            ledger = Ledger(db, SPEC, "sync", "run")
+            ledger = ledger_on(db, SPEC, "sync", "run")
             start.wait()
             for _ in range(20):
                 try:
@@ -263,5 +262,5 @@ def test_killed_between_two_statements_where_tables_change_outside_of_transactio
     assert (done.returncode, done.stderr) == (0, "")
     db = opened(text)
     assert rows(db, "SELECT BatchId FROM TB_R_SYNC_BATCH WHERE ResendOrdered = 1") == [("ordered",)]
-    assert migrations.version(db, Ledger(db, SPEC, "sync", "r").names) == NEWEST
+    assert migrations.version(db, ledger_on(db, SPEC, "sync", "r").store.names) == NEWEST
     db.close()

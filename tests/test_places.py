@@ -12,12 +12,11 @@ from engine.db.connect import open_ledger
 from engine.db.connection import Connection, Rows
 from engine.errors import DatabaseError, LedgerError
 from engine.store.tables import present
-from engine.sync.ledger.history import History
-from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.tables import Tables
 from engine.sync.model import LedgerSpec
 from tests.conftest import fill
 from tests.faultapi import FaultAPI
+from tests.ledgers import history_on, ledger_on
 from tests.project import ROOT, Project
 
 DIALECTS = ["sqlite", "postgresql", "mysql"]
@@ -36,18 +35,20 @@ def db(request: pytest.FixtureRequest, database: Callable[[str], str]) -> Iterat
 
 @pytest.mark.parametrize(("tracking", "log"), [("order", "Select"), ("user", "Group"), ("Table", "index")])
 def test_tables_may_have_names_that_are_words_of_sql(db: Connection, tracking: str, log: str) -> None:
-    ledger = Ledger(db, spec(tracking, log), "sync", str(uuid.uuid4()))
+    ledger = ledger_on(db, spec(tracking, log), "sync", str(uuid.uuid4()))
     assert "made" in ledger.prepare()
     assert "made" not in ledger.prepare(), "they are found again"
-    history = History(db, spec(tracking, log), "sync", "run")
+    history = history_on(db, spec(tracking, log), "sync", "run")
     assert history.in_use()
     assert set(history.lookup("Users", changed=False)(["1"]).tracked) == set()
 
 
 def test_tables_that_were_made_without_quotes_are_found_as_the_database_folds_them(db: Connection) -> None:
     """PostgreSQL holds them in lower case; the name of the spec leads there as it would in a statement written by hand."""
-    ledger = Ledger(db, spec("Delivered", "Calls"), "sync", "run")
-    create = db.templates.statement("ledger/create_tracking.sql.j2", **{**ledger.names, "tracking_table": "Delivered"})
+    ledger = ledger_on(db, spec("Delivered", "Calls"), "sync", "run")
+    create = db.templates.statement(
+        "ledger/create_tracking.sql.j2", **{**ledger.store.names, "tracking_table": "Delivered"}
+    )
     fill_ = create.text.replace(db.dialect.table("Delivered"), "Delivered")
     assert "CREATE TABLE Delivered (" in fill_
     db.execute(type(create)(fill_, ()))
@@ -63,7 +64,7 @@ def test_a_name_of_too_many_parts_is_refused_by_validate_and_by_the_ledger(
     text = database(dialect)
     db = open_ledger("log", text, ROOT, create=True)
     with pytest.raises(LedgerError, match="3 parts"):
-        Ledger(db, spec("db.app.t"), "sync", "run").prepare()
+        ledger_on(db, spec("db.app.t"), "sync", "run").prepare()
     db.close()
     project.spec["connections"]["log"] = text
     project.spec["ledger"] = {"tracking_table": "db.app.t"}
@@ -89,7 +90,7 @@ def test_an_absent_table_is_told_from_an_unreadable_one_by_the_catalogue(db: Con
     other = OtherWords(db.driver, db.dialect, db.templates, db.description)
     tables = Tables.of(spec())
     assert not present(other, tables.tracking)
-    Ledger(other, spec(), "sync", "run").prepare()
+    ledger_on(other, spec(), "sync", "run").prepare()
     assert present(other, tables.tracking)
     db.run("ledger/probe.sql.j2", name="TB_R_SYNC_LEASE")
 

@@ -9,8 +9,8 @@ import pytest
 from engine.db.connect import open_ledger
 from engine.db.connection import Connection
 from engine.db.statement import Statement
-from engine.sync.ledger.ledger import Ledger
 from tests.large import JOIN, MAY_SCAN, SERIES, SET, SPEC, fill, rows_read, statements
+from tests.ledgers import ledger_on
 from tests.project import ROOT
 from tests.test_case import FOLDING, old_table
 from tests.test_tsql import FACTS, PageRequest
@@ -28,7 +28,7 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         server = request.getfixturevalue({"postgresql": "postgresql_server", "mysql": "mariadb_server"}[dialect])
         text = server.database("plans")
     db = open_ledger("log", text, ROOT, create=True)
-    Ledger(db, SPEC, "sync", "run").prepare()
+    ledger_on(db, SPEC, "sync", "run").prepare()
     fill(db, ROWS, ROWS, ROWS, ROWS, ROWS)
     yield db
     db.close()
@@ -49,7 +49,7 @@ def test_a_tracking_table_that_ignores_case_is_sought_too(database: Callable[[st
     text = database(dialect)
     old_table(text, kind)
     db = open_ledger("log", text, ROOT, create=True)
-    Ledger(db, SPEC, "sync", "run").prepare()
+    ledger_on(db, SPEC, "sync", "run").prepare()
     values = f"'Users', {JOIN[dialect].format(chr(39) + 'id-' + chr(39))}, CURRENT_TIMESTAMP"
     insert = f"INSERT INTO TB_R_SYNC_TRACKING (EntityType, EntityId, SyncTimestamp) SELECT {values}"
     db.execute(Statement(SERIES[dialect].format(insert=insert, rows=ROWS), ()))

@@ -75,7 +75,7 @@ def leave_with_problems(failure: SpecError, format_: str) -> NoReturn:
     """Print problems and leave with 2."""
     if format_ == "json":
         say_json({"problems": [problem_json(problem) for problem in failure.problems]})
-        sys.exit(2)
+        sys.exit(failure.exit_code)
     raise failure
 
 

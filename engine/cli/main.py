@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem
 
 from engine import __version__, failpoint
 from engine.cli.say import say, say_json
-from engine.errors import LeaseHeld, SpecError, SyncLedgerError
+from engine.errors import Exit, SpecError, SyncLedgerError
 from engine.observe.masks import masked
 from engine.observe.printable import printable
 from engine.runtime.memory import collect_rarely
@@ -111,7 +111,7 @@ def main() -> NoReturn:
     invalid = failpoint.invalid()
     if invalid:
         say(f"error: {invalid}", err=True)
-        sys.exit(2)
+        sys.exit(Exit.USAGE)
     if os.environ.get(COMPLETE, "").startswith("powershell"):
         importlib.import_module("engine.cli.completion")  # click does not know this shell
     try:
@@ -120,24 +120,24 @@ def main() -> NoReturn:
         sys.exit(leaving.exit_code)
     except click.ClickException as failure:
         _show_usage(failure)
-        sys.exit(2)
+        sys.exit(Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         say("cancelled", err=True)
-        sys.exit(130)
+        sys.exit(Exit.CANCELLED)
     except BrokenPipeError:
         # The reader of our output left (`| head`): nothing more can be said to it.
         sys.stderr.close()
-        sys.exit(1)
+        sys.exit(Exit.INCOMPLETE)
     except SpecError as failure:
         for problem in failure.problems:
             say(str(problem), err=True)
-        sys.exit(2)
+        sys.exit(failure.exit_code)
     except SyncLedgerError as failure:
         _show(failure)
-        sys.exit(3 if isinstance(failure, LeaseHeld) else 4)
+        sys.exit(failure.exit_code)
     except Exception as bug:  # noqa: BLE001 - the last line of defence: a report instead of a traceback
         _report(bug)
-        sys.exit(70)
+        sys.exit(Exit.BUG)
     sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -32,7 +32,7 @@ def migrate(spec: Path, check: bool, format_: str) -> int:
     loaded = common.load_spec(spec, format_)
     with app.connections(loaded.pipeline) as opened:
         history = app.open_history(opened, loaded.secrets, migrated=False)
-        waiting = history.pending() if history else []
+        waiting = history.store.pending() if history else []
         used = history is not None and history.in_use()
         if waiting and not check:
             app.open_acts(opened, loaded.secrets).act("Migrate", loaded.pipeline.name, {"Version": waiting[-1].version})

@@ -68,13 +68,13 @@ def baseline(spec: Path, entity: str, yes: bool, format_: str) -> int:
         due = exclude.tracked(
             pages,
             chosen.id,
-            ledger.lookup(chosen.name, changed=False),
+            ledger.history.lookup(chosen.name, changed=False),
             Flow(skipped.append, counts),
             page_size=chosen.page_size,
         )
         ids: list[str] = []
         for block in due.blocks()[1]:
-            counts.due += len(block.ids)
+            counts.offer(len(block.ids))
             ids += block.ids
             if len(ids) >= _AT_ONCE:
                 ledger.baseline(chosen.name, ids)
@@ -158,10 +158,10 @@ def resolve(spec: Path, batch: str, how: str, format_: str) -> int:
     loaded = common.load_spec(spec, format_)
     with app.connections(loaded.pipeline) as opened:
         ledger = app.open_acts(opened, loaded.secrets)
-        found = ledger.open_batches(batch)
+        found = ledger.history.open_batches(batch)
         if not found:
             raise click.UsageError(safe(f"there is no open batch {batch}; `status` lists the open ones"))
-        holder = ledger.holder()
+        holder = ledger.history.holder()
         if found[0].state is BatchState.IN_FLIGHT and holder and holder.run == found[0].run:
             raise LeaseHeld(holder)
         changed = {entity.name for entity in loaded.pipeline.entities if entity.resend == "changed"}
@@ -183,7 +183,7 @@ def unlock(spec: Path, yes: bool, format_: str) -> int:
     loaded = common.load_spec(spec, format_)
     with app.connections(loaded.pipeline) as opened:
         ledger = app.open_acts(opened, loaded.secrets)
-        holder = ledger.holder()
+        holder = ledger.history.holder()
         if holder and not yes:
             click.confirm(safe(f"Break the lease of {holder}?"), abort=True, err=True)
         had = ledger.unlock()

@@ -11,6 +11,7 @@ from engine.cli import common
 from engine.cli.preview import request_json, show_request, show_statements, statements_json
 from engine.cli.say import say, say_json
 from engine.context import RunContext
+from engine.errors import Exit
 from engine.http.session import Caller
 from engine.observe.words import count
 from engine.sync.plan import EntityPlan, plan_entity
@@ -91,8 +92,8 @@ def plan(
 
 def _exit_code(plans: list[EntityPlan]) -> int:
     if any(made.database_failed for made in plans):
-        return 4
-    return 1 if any(made.error or made.counts.rejected for made in plans) else 0
+        return Exit.DATABASE
+    return Exit.INCOMPLETE if any(made.error or made.counts.rejected for made in plans) else Exit.OK
 
 
 def _json(made: EntityPlan, preview: int, *, full: bool) -> dict[str, object]:

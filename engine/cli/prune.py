@@ -57,12 +57,12 @@ def prune(spec: Path, days: int, dry_run: bool, format_: str) -> int:
         if history is None or not history.in_use():
             when, rows = None, dict.fromkeys(pruning.KINDS, 0)
         elif dry_run:
-            when = pruning.cut(history, days)
-            rows = pruning.count(history, entities, when)
+            when = pruning.cut(history.store, days)
+            rows = pruning.count(history.store, entities, when)
         else:
             acts = app.open_acts(opened, loaded.secrets)
-            when = pruning.cut(acts, days)
-            rows = pruning.remove(acts, entities, when)
+            when = pruning.cut(acts.store, days)
+            rows = pruning.remove(acts.store, entities, when)
             acts.act("Prune", pipeline.name, {"Before": when.before.isoformat(" "), "KeptDays": days, "Rows": rows})
     if format_ == "json":
         moments = {

@@ -19,7 +19,9 @@ from engine.cli.say import json_text, say, say_exact
 from engine.observe.masks import masked
 from engine.observe.printable import printable
 from engine.observe.words import count
+from engine.sync.ledger.history import Standing
 from engine.sync.ledger.rejects import Reject
+from engine.sync.ledger.states import RejectState
 
 EPILOG = """\b
 Examples:
@@ -49,7 +51,7 @@ _COLUMNS = (
 @click.command(epilog=EPILOG)
 @common.spec_argument
 @click.option("--entity", "entities", multiple=True, metavar="NAME", help="Only this entity; may be repeated.")
-@click.option("--state", type=click.Choice(["rejected", "parked"]), help="Only records in this state.")
+@click.option("--state", type=click.Choice([*RejectState]), help="Only records in this state.")
 @click.option(
     "--format",
     "format_",
@@ -65,7 +67,12 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
     names = [entity.name for entity in common.chosen(loaded.pipeline, entities, asked)]
     with app.connections(loaded.pipeline) as opened:
         history = app.open_history(opened, loaded.secrets)
-        found = (reject for name in names if history for reject in history.each_reject(name, state))
+        found = (
+            reject
+            for name in names
+            if history
+            for reject in history.each_reject(name, RejectState(state) if state else None)
+        )
         if format_ == "json":
             _print_json(loaded.pipeline.name, found)
         elif format_ == "csv":
@@ -75,7 +82,7 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
             _show(shown[:_SHOWN])
             if history and len(shown) > _SHOWN:
                 say()
-                say(_more(history.reject_counts(), names, state))
+                say(_more(history.standings(names), names, state))
     return 0
 
 
@@ -136,17 +143,14 @@ def _show(shown: list[Reject]) -> None:
     common.print_table(columns, rows)
 
 
-def _more(counts: dict[str, tuple[int, Any, int, Any]], names: Sequence[str], state: str | None) -> str:
+def _more(standings: dict[str, Standing], names: Sequence[str], state: str | None) -> str:
     """What to say below a list that is cut."""
-    numbers = [
-        (rejected, parked) for name in names for rejected, _, parked, _ in [counts.get(name, (0, None, 0, None))]
-    ]
-    all_, parked = (sum(column) for column in zip(*numbers, strict=True))
-    total = {"parked": parked, "rejected": all_ - parked}.get(state or "", all_)
+    all_, parked = (sum(getattr(standings[name], key) for name in names) for key in ("rejected", "parked"))
+    total = {"": all_, RejectState.PARKED: parked, RejectState.REJECTED: all_ - parked}[state or ""]
     return f"The first {_SHOWN:,} of {count(total, 'rejected record')}; `--format csv` or `--format json` gives all of them."
 
 
 def _next(reject: Reject) -> str:
-    if reject.state == "parked":
+    if reject.state is RejectState.PARKED:
         return "when it changes, or `retry`"
     return str(reject.next_try)[:19] if reject.next_try else "next run"

@@ -19,6 +19,7 @@ from engine.observe.words import count
 from engine.runtime import runner, signals
 from engine.runtime.runner import RunReport
 from engine.sync.counts import Counts
+from engine.sync.ledger.states import RunStatus
 from engine.sync.partition import Crew
 from engine.sync.preflight import Allowed
 from engine.sync.preflight import load as load_plan
@@ -100,7 +101,7 @@ def run(
             common.leave_with_problems(failure, format_)
         except Exception as bug:
             if format_ == "json" and loaded.pipeline:
-                report = RunReport("", loaded.pipeline.name, "error", f"a bug: {type(bug).__name__}")
+                report = RunReport("", loaded.pipeline.name, RunStatus.ERROR, f"a bug: {type(bug).__name__}")
                 say_json(report.as_json())
             raise
     if format_ == "json":
@@ -211,11 +212,11 @@ def verdict(report: RunReport) -> str:
     counts = [entity.counts for entity in report.entities]
     accepted, due, known = sum(c.accepted for c in counts), sum(c.due for c in counts), sum(c.excluded for c in counts)
     seconds = f"{report.seconds:.1f} s"
-    if report.status == "cancelled":
+    if report.status is RunStatus.CANCELLED:
         return f"Cancelled after {seconds}: {_read(report)}{count(accepted, 'record')} delivered and tracked; the next run goes on from there."
     settled = sum(c.settled for c in counts)
     before = f"{count(settled, 'record')} of batches left open by earlier runs settled; " if settled else ""
-    if report.status == "delivered":
+    if report.status is RunStatus.DELIVERED:
         if not accepted and not settled:
             return f"Nothing new to send: {count(known, 'record')} delivered before ({seconds}). Run {report.run_id}."
         calls = sum(c.calls for c in counts)

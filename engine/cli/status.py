@@ -18,6 +18,7 @@ from engine.runs.lease import Holder
 from engine.sync.ledger.history import Run, Standing
 from engine.sync.ledger.journal import OpenBatch
 from engine.sync.ledger.parks import Park
+from engine.sync.ledger.states import RunStatus
 
 EPILOG = """\b
 Examples:
@@ -25,7 +26,7 @@ Examples:
   syncledger status pipelines/sync.yaml --runs 20 --format json
 """
 
-_RUN_STATES = {"killed": "killed (process gone)"}
+_RUN_STATES = {RunStatus.KILLED: "killed (process gone)"}
 
 
 @click.command(epilog=EPILOG)

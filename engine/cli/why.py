@@ -14,7 +14,7 @@ from engine.http.session import Caller
 from engine.observe.words import count
 from engine.sync import why as questions
 from engine.sync.ledger.carried import Call, Carried
-from engine.sync.ledger.states import BatchState
+from engine.sync.ledger.states import BatchState, VerdictKind
 from engine.sync.ledger.verdicts import Verdict
 from engine.sync.why import Answer
 
@@ -39,12 +39,12 @@ _STATES = {
 }
 
 _VERDICTS = {
-    ("accepted", "api"): "accepted by the API",
-    ("accepted", "person"): "accepted, as a person said,",
-    ("accepted", None): "delivered; forgotten later",
-    ("rejected", "api"): "rejected by the API",
-    ("rejected", "contract"): "rejected by its contract, before it was sent",
-    ("unknown", "api"): "left out of the API's answer",
+    (VerdictKind.ACCEPTED, "api"): "accepted by the API",
+    (VerdictKind.ACCEPTED, "person"): "accepted, as a person said,",
+    (VerdictKind.ACCEPTED, None): "delivered; forgotten later",
+    (VerdictKind.REJECTED, "api"): "rejected by the API",
+    (VerdictKind.REJECTED, "contract"): "rejected by its contract, before it was sent",
+    (VerdictKind.UNKNOWN, "api"): "left out of the API's answer",
 }
 _NO_BATCH = "No batch that carried it is in the journal: `baseline` or an earlier program tracked it, or `prune` removed the batch."
 
@@ -109,7 +109,7 @@ def _sentences(answer: Answer) -> Iterator[str]:
 def _said(verdict: Verdict) -> str:
     """One line of the history."""
     what = _VERDICTS[verdict.verdict, verdict.by]
-    status = f" (HTTP {verdict.status})" if verdict.status and verdict.verdict == "rejected" else ""
+    status = f" (HTTP {verdict.status})" if verdict.status and verdict.verdict is VerdictKind.REJECTED else ""
     where = f" in batch {verdict.batch}" if verdict.batch else ""
     reason = f": {verdict.reason}" if verdict.reason and verdict.by != "person" else ""
     return f"{_time(verdict.time)} UTC {what}{status}{where}{reason}"

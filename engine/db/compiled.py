@@ -25,7 +25,7 @@ class Compiled(FileSystemBytecodeCache):
         files = [Path(file) for file in (*makers, compiler.__file__) if file]
         self._made_by = "".join(f"{file.stat().st_mtime_ns}:" for file in files if file.exists())
 
-    def get_cache_key(self, name: str, filename: str | None = None) -> str:
+    def get_cache_key(self, name: str, filename: str | None = None) -> str:  # noqa: ARG002 - Jinja's signature
         """A name of its own for each file; of a project's template none, and it is not kept."""
         if filename is None or not Path(filename).is_relative_to(self._folder):
             return ""

@@ -35,6 +35,18 @@ class Rows:
     messages: tuple[str, ...] = ()
     """What the server said meanwhile: PRINT, RAISERROR, NOTICE."""
 
+    def scalar(self) -> Any:
+        """The first column of the first row."""
+        return self.rows[0][0]
+
+    def column(self) -> list[Any]:
+        """The first column of every row."""
+        return [row[0] for row in self.rows]
+
+    def pairs(self) -> dict[Any, Any]:
+        """The second column by the first, of rows of two."""
+        return {key: value for key, value in self.rows}  # noqa: C416 - rows of a driver are no tuples
+
 
 @dataclass(slots=True)
 class Connection:

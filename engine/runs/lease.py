@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from engine.db.connection import Connection
 from engine.errors import DatabaseError, LeaseHeld, SyncLedgerError
 from engine.observe.printable import printable
 from engine.runs import processes
-from engine.runs.whoami import user
+from engine.runs.whoami import host, user
 from engine.store.base import Kept
 
 _LOG = logging.getLogger(__name__)
@@ -105,7 +104,7 @@ def acquire(db: Connection, names: dict[str, str], pipeline: str, run: str, seco
     Raises `LeaseHeld`.
     """
     mine = {
-        "pipeline": pipeline, "run": run, "holder": user(), "host": _host(), "pid": os.getpid(), "process": processes.identity(),
+        "pipeline": pipeline, "run": run, "holder": user(), "host": host(), "pid": os.getpid(), "process": processes.identity(),
         "seconds": seconds,
     }  # fmt: skip
     while True:
@@ -195,10 +194,6 @@ def _holder(row: Any) -> Holder:
     return Holder(row[0], row[1], row[2], int(row[3] or 0), row[5], row[6], row[7], row[9])
 
 
-def _host() -> str:
-    return socket.gethostname()[:255]
-
-
 def gone(holder: Holder) -> bool:
     """True when the holder ran on this host and its process is not there any more."""
-    return holder.host == _host() and processes.is_gone(holder.pid, holder.process)
+    return holder.host == host() and processes.is_gone(holder.pid, holder.process)

@@ -1,8 +1,9 @@
-"""Who runs this process, as logs and leases name them."""
+"""Who runs this process and where, as logs and leases name them."""
 
 from __future__ import annotations
 
 import getpass
+import socket
 from functools import cache
 
 
@@ -13,3 +14,9 @@ def user() -> str:
         return getpass.getuser()[:100]
     except (KeyError, OSError):  # a container's user without a name
         return "unknown"
+
+
+@cache
+def host() -> str:
+    """The name of this machine, no longer than the columns that hold it."""
+    return socket.gethostname()[:255]

@@ -57,9 +57,9 @@ def check_connections(loaded: Loaded) -> Checked:
             ledger = app.open_history(opened, loaded.secrets, migrated=False)
             if ledger:
                 ledger.standings()
-                ledger.check_rights()
+                ledger.store.check_rights()
                 _check_privacy(loaded, found)
-                waiting = ledger.pending()
+                waiting = ledger.store.pending()
                 if waiting:
                     message = f"the next run migrates the ledger to version {waiting[-1]}; or: syncledger migrate {pipeline.shown}"
                     found.problems.append(loaded.document.problem(("ledger",), message, warning=True))
@@ -88,9 +88,9 @@ def _check_indexes(loaded: Loaded, found: Checked, ledger: History) -> None:
 
 
 def _check_encoding(loaded: Loaded, found: Checked, ledger: History) -> None:
-    if ledger.codec():
+    if ledger.store.codec():
         message = (
-            f"the ledger's text is {ledger.encoding()}, which cannot hold every ID and every answer: move it to a database (MariaDB: "
+            f"the ledger's text is {ledger.store.encoding()}, which cannot hold every ID and every answer: move it to a database (MariaDB: "
             "tables) with UTF-8"
         )
         found.problems.append(loaded.document.problem(("ledger",), message))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,9 +18,11 @@ from engine.db.connection import Connection
 from engine.errors import LedgerError, SpecError, SyncLedgerError
 from engine.observe import masks
 from engine.observe.observer import Silent
+from engine.runs import whoami
 from engine.store.base import Kept
 from engine.sync.delivery import Delivery
 from engine.sync.ledger.ledger import Ledger
+from engine.sync.ledger.run_row import RunRow
 from engine.sync.partition import Part, PartResult
 from engine.sync.path import deliver
 from engine.sync.report import EntityReport
@@ -66,11 +67,12 @@ def _work(part: Part, loaded: Loaded, report: EntityReport) -> None:
     run = RunContext(part.run, part.started, utc_now, threading.Event(), part.last_success)
     with app.connections(pipeline) as opened:
         ledger = app.open_ledger(opened, run, loaded.secrets)
-        ledger.share(part.token, pipeline.lease_expires)
+        ledger.lease.share(part.token, pipeline.lease_expires)
+        ledger.check()
         watch = _Watch(part, ledger, opened.another_ledger, run, report)
         try:
             with (
-                ledger.heartbeat(opened.another_ledger),
+                ledger.lease.heartbeat(opened.another_ledger),
                 watch,
                 app.tools(loaded, opened, ledger, run, Silent(), part.of) as tools,
             ):
@@ -78,7 +80,7 @@ def _work(part: Part, loaded: Loaded, report: EntityReport) -> None:
                 with Delivery(entity, tools, report) as delivery:
                     deliver(delivery, part.span)
         finally:
-            ledger.db.close()
+            ledger.store.db.close()
 
 
 class _Watch:
@@ -88,7 +90,8 @@ class _Watch:
         self, part: Part, ledger: Ledger, connect: Callable[[], Connection], run: RunContext, report: EntityReport
     ) -> None:
         self._part, self._kept, self._run, self._report = part, Kept(connect), run, report
-        self._ledger = Ledger(ledger.db, ledger.spec, ledger.pipeline, ledger.run, ledger.mask)
+        self._store = replace(ledger.store, patience=None)
+        self._row = RunRow(self._store)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
 
@@ -111,12 +114,12 @@ class _Watch:
 
     def _look(self) -> None:
         with self._kept.connection() as connection:
-            self._ledger.db = connection
+            self._store.db = connection
             counts = orjson.dumps(asdict(self._report.counts)).decode()
-            self._ledger.part(self._part.entity, self._part.number, _name(), counts)
-            if self._ledger.stopping():
+            self._row.part(self._part.entity, self._part.number, _name(), counts)
+            if self._row.stopping():
                 self._run.cancelled.set()
 
 
 def _name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return f"{whoami.host()}:{os.getpid()}"

@@ -13,6 +13,7 @@ from engine import app
 from engine.context import RunContext
 from engine.errors import (
     ConnectionFailed,
+    Exit,
     LeaseHeld,
     LedgerError,
     NotConfirmed,
@@ -27,6 +28,7 @@ from engine.observe.secrets import Secrets
 from engine.spec.suggest import did_you_mean
 from engine.sync import preflight
 from engine.sync.ledger.ledger import Ledger
+from engine.sync.ledger.states import RunStatus
 from engine.sync.model import Entity, Pipeline
 from engine.sync.partition import Crew
 from engine.sync.path import sync
@@ -42,7 +44,7 @@ class RunReport:
 
     run_id: str
     pipeline: str
-    status: str
+    status: RunStatus
     error: str | None = None
     holder: dict[str, Any] | None = None
     seconds: float = 0.0
@@ -51,13 +53,13 @@ class RunReport:
     @property
     def exit_code(self) -> int:
         """The gravest of: 130 cancelled, 3 refused, 4 a database failed, 1 something was not delivered, 0."""
-        if self.status == "cancelled":
-            return 130
-        if self.status == "refused":
-            return 3
-        if any(entity.gravity == "database" for entity in self.entities) or self.status == "error":
-            return 4
-        return 0 if self.status == "delivered" else 1
+        if self.status is RunStatus.CANCELLED:
+            return Exit.CANCELLED
+        if self.status is RunStatus.REFUSED:
+            return Exit.REFUSED
+        if any(entity.gravity == "database" for entity in self.entities) or self.status is RunStatus.ERROR:
+            return Exit.DATABASE
+        return Exit.OK if self.status is RunStatus.DELIVERED else Exit.INCOMPLETE
 
     def as_json(self) -> dict[str, Any]:
         """The document that `run --format json` prints."""
@@ -112,14 +114,14 @@ def run_pipeline(
     entities = chosen(pipeline, names)
     run = RunContext.start(cancelled)
     logs.RUN.set(run.id)
-    report = RunReport(run.id, pipeline.name, "error")
+    report = RunReport(run.id, pipeline.name, RunStatus.ERROR)
     began = time.monotonic()
     mask = loaded.secrets.mask
     emptied = app.ledger_is_an_empty_file(pipeline)
     try:
         with app.connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
-            run.last_success = ledger.last_success()
-            ledger.started()
+            run.last_success = ledger.history.last_success()
+            ledger.row.started()
             with _bugs_recorded(ledger, report), app.tools(loaded, opened, ledger, run, observer) as tools:
                 if _may_begin(entities, tools, allowed, limit, report, emptied=emptied):
                     tools.observer.hear("run_started", run=run.id)
@@ -129,13 +131,13 @@ def run_pipeline(
             for entity in report.entities:
                 entity.error = mask(entity.error) if entity.error else None
             # A run that left something out on purpose is no reference for templates that ask for the last success.
-            partial = report.status == "delivered" and bool(names or limit)
-            ledger.ended("partial" if partial else report.status, report.as_json())
+            partial = report.status is RunStatus.DELIVERED and bool(names or limit)
+            ledger.row.ended(RunStatus.PARTIAL if partial else report.status, report.as_json())
     except LeaseHeld as held:
-        report.status, report.error, report.holder = "refused", mask(str(held)), held.holder.as_json()
+        report.status, report.error, report.holder = RunStatus.REFUSED, mask(str(held)), held.holder.as_json()
     except LedgerError as failure:
         report.error = mask(str(failure))
-        report.status = "error"
+        report.status = RunStatus.ERROR
         for entity in report.entities:
             entity.gravity = "database"
     report.seconds = time.monotonic() - began
@@ -153,9 +155,9 @@ def _may_begin(
 ) -> bool:
     """True when what is due may be sent. What speaks against it, or cannot be read, is in the report."""
     try:
-        preflight.check(entities, tools.ledger.spec, tools, allowed, limit, emptied=emptied)
+        preflight.check(entities, tools.ledger.store.spec, tools, allowed, limit, emptied=emptied)
     except NotConfirmed as failure:
-        report.status, report.error = "incomplete", tools.mask(str(failure))
+        report.status, report.error = RunStatus.INCOMPLETE, tools.mask(str(failure))
         return False
     except (SourceError, ConnectionFailed):
         return True  # the entity itself says so when its turn comes
@@ -166,16 +168,16 @@ def _may_begin(
 def _held_ledger(opened: app.Connections, run: RunContext, secrets: Secrets) -> Iterator[Ledger]:
     """The ledger with the pipeline's lease, kept by a heartbeat, given back at the end. Raises `LeaseHeld`."""
     ledger = app.open_ledger(opened, run, secrets)
-    ledger.acquire(opened.pipeline.lease_expires)
+    ledger.lease.acquire(opened.pipeline.lease_expires)
     try:
-        ledger.prove_fence(opened.another_ledger)
-        with ledger.heartbeat(opened.another_ledger):
+        ledger.lease.prove(opened.another_ledger)
+        with ledger.lease.heartbeat(opened.another_ledger):
             yield ledger
     finally:
         try:
-            ledger.release()
+            ledger.lease.release()
         finally:
-            ledger.db.close()
+            ledger.store.db.close()
 
 
 @contextmanager
@@ -188,16 +190,16 @@ def _bugs_recorded(ledger: Ledger, report: RunReport) -> Iterator[None]:
     except Exception as bug:
         report.error = f"a bug: {type(bug).__name__}"
         with suppress(SyncLedgerError):
-            ledger.abandon(f"may have been processed; the run ended by a bug ({type(bug).__name__})")
-            ledger.ended("error", report.as_json())
+            ledger.batches.abandon(f"may have been processed; the run ended by a bug ({type(bug).__name__})")
+            ledger.row.ended(RunStatus.ERROR, report.as_json())
         raise
 
 
-def _status(entities: list[EntityReport], run: RunContext, *, strict: bool) -> str:
+def _status(entities: list[EntityReport], run: RunContext, *, strict: bool) -> RunStatus:
     if run.cancelled.is_set():
-        return "cancelled"
+        return RunStatus.CANCELLED
     if any(entity.gravity == "database" for entity in entities):
-        return "error"
+        return RunStatus.ERROR
     undelivered = sum(
         count.rejected
         + count.failed
@@ -207,4 +209,5 @@ def _status(entities: list[EntityReport], run: RunContext, *, strict: bool) -> s
         - (0 if strict else count.rejected_before + count.resting)
         for count in (entity.counts for entity in entities)
     )
-    return "incomplete" if undelivered or any(entity.gravity for entity in entities) else "delivered"
+    left = undelivered or any(entity.gravity for entity in entities)
+    return RunStatus.INCOMPLETE if left else RunStatus.DELIVERED

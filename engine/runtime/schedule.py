@@ -22,6 +22,7 @@ from engine.observe.logs import Log
 from engine.observe.progress import Lines
 from engine.runs.times import Schedule, as_text, at_start, due_times, latest_missed, next_due
 from engine.runtime import runner
+from engine.sync.ledger.states import RunStatus
 from engine.sync.model import Pipeline
 from engine.sync.spec.load import Loaded, load
 
@@ -122,7 +123,7 @@ class Loop:
         """One run. Its due time counts as served when it is over, unless it was cancelled: then a restart goes on."""
         try:
             status = self.run_once(entry.spec, self.cancelled)
-            level = logging.INFO if status == "delivered" else logging.ERROR
+            level = logging.INFO if status is RunStatus.DELIVERED else logging.ERROR
             entry.log.log(
                 level,
                 "%s: run of %s: %s",
@@ -131,7 +132,7 @@ class Loop:
                 status,
                 fields={"status": status},
             )
-            if status == "cancelled":
+            if status is RunStatus.CANCELLED:
                 self.cut_short = True
             else:
                 self.memory.served(entry, due)

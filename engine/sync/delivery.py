@@ -25,9 +25,9 @@ class Delivery:
     def __init__(self, entity: Entity, tools: Tools, report: EntityReport) -> None:
         endpoint = tools.endpoint(entity)
         self.entity, self.tools, self.report = entity, tools, report
-        self.adopted = Adopted(entity, tools.ledger)
-        self._refused = Refused(report, tools.ledger)
-        self.flow = Flow(self._refused, report.counts, report.pending, revive=self._refused.revive)
+        self.adopted = Adopted(entity, tools.ledger.records)
+        self._refused = Refused(report, tools.ledger.records)
+        self.flow = Flow(self._refused, report.counts, report.pending, met=report.met, revive=self._refused.revive)
         self._isolation = Isolation(entity)
         self._settlement = Settlement(tools, report, endpoint, self._isolation)
         post = Post(entity, tools.api, tools.caller, tools.run, endpoint.closed, tools.mask, tools.may_send, tools.pace)
@@ -45,6 +45,8 @@ class Delivery:
             self._settlement.over()
             self._refused.flush()
             self.adopted.flush()
+        if kind is None:
+            self.report.counts.check(self.report.name)
 
     def parked(self) -> bool:
         """True, and reported, when the endpoint is to be left alone."""
@@ -52,7 +54,7 @@ class Delivery:
 
     def settle_leftovers(self, *, in_flight: bool = False) -> None:
         """Batches that an earlier run, or (`in_flight`) a dead worker, left open are sent again: the same bytes, the same key."""
-        for batch in self.tools.ledger.unsettled(self.entity.name, self.tools.api, in_flight=in_flight):
+        for batch in self.tools.ledger.batches.unsettled(self.entity.name, self.tools.api, in_flight=in_flight):
             if self.tools.run.cancelled.is_set():
                 return
             self._window.submit(batch)
@@ -71,8 +73,8 @@ class Delivery:
                 return False
             if self._isolation.cut(batch):  # the API has called for smaller ones meanwhile
                 return True
-            self._window.submit(self.tools.ledger.intend(batch))
-        self.report.counts.batches += 1
+            self._window.submit(self.tools.ledger.batches.intend(batch))
+        self.report.counts.send()
         self.tools.observer.hear("progress", entity=self.report.name, counts=self.report.counts)
         return True
 

@@ -13,6 +13,7 @@ from engine.db.timeouts import Timeouts
 from engine.http.settings import Api
 from engine.runs.times import Schedule
 from engine.spec.field_types import FieldType
+from engine.sync.payload import content_hash, records
 
 Exclusion = Literal["lookup", "ids_first", "in_database"]
 
@@ -168,6 +169,11 @@ class Batch:
     hashes: tuple[str, ...] = field(default=(), repr=False)
     """Of each record's content, in the order of `ids`; empty where nobody looks for changes."""
 
+    def contents(self) -> dict[str, str]:
+        """The hash of each record's content, by its ID."""
+        hashes = self.hashes or [content_hash(record) for record in records(self.payload)]
+        return dict(zip(self.ids, hashes, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -225,6 +231,8 @@ class Outcome:
     refused: int | None = None
     park: float | None = None
     repeated: bool = False
+    last: Attempt | None = None
+    """The last call, whose row in the log table is not written yet: the settlement writes it."""
 
     def __post_init__(self) -> None:
         told = len(self.accepted) + len(self.rejected) + len(self.failed) + len(self.in_doubt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -78,9 +78,7 @@ def parts(reader: Reader, tools: Tools, crew: Crew) -> list[Part]:
     wanted = entity.partitions or crew.size
     cuts = [] if wanted == 1 or reader.own_paging else source.cuts(reader, wanted)
     bounds = [None, *cuts, None]
-    lease = tools.ledger.lease
-    assert lease is not None, "the run holds it"  # noqa: S101
-    run = tools.run
+    run, lease = tools.run, tools.ledger.lease.mine
     return [
         Part(
             crew.spec, crew.digest, run.id, run.started, run.last_success, lease.token, entity.name, number,
@@ -128,7 +126,7 @@ def _round(given: list[Part], tools: Tools, report: EntityReport, crew: Crew) ->
                 finished.append(future.result())
         if tools.run.cancelled.is_set() and not stopping:
             stopping = True
-            tools.ledger.stop()
+            tools.ledger.row.stop()
         tools.observer.hear("progress", entity=report.name, counts=_moving(tools, report))
     _add_up(finished, report)
     return [] if tools.run.cancelled.is_set() else dead
@@ -140,15 +138,15 @@ def _why(future: Future[PartResult]) -> object:
 
 def _moving(tools: Tools, report: EntityReport) -> Counts:
     """The counts so far, from what the workers write into the ledger now and then."""
-    moving = [json.loads(text) for text in tools.ledger.part_counts(report.name)]
-    so_far = asdict(report.counts)
-    return Counts(**{key: value + sum(counts.get(key, 0) for counts in moving) for key, value in so_far.items()})
+    so_far = replace(report.counts)
+    for text in tools.ledger.row.part_counts(report.name):
+        so_far.add(Counts(**json.loads(text)))
+    return so_far
 
 
 def _add_up(finished: list[PartResult], report: EntityReport) -> None:
     for result in finished:
-        for key, value in asdict(result.counts).items():
-            setattr(report.counts, key, getattr(report.counts, key) + value)
+        report.counts.add(result.counts)
         report.met |= result.met
         report.samples += result.samples[: 3 - len(report.samples)]
         if result.error and (report.error is None or result.gravity == "database"):

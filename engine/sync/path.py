@@ -62,8 +62,7 @@ def deliver(delivery: Delivery, span: Span = WHOLE, limit: int | None = None) ->
     """Read what is due of an entity, or of a range of its keys, and send it, batch by batch."""
     entity, tools, flow = delivery.entity, delivery.tools, delivery.flow
     reader = Reader(tools.connect(entity.connection), entity, tools.run)
-    known = tools.ledger.lookup(entity.name, changed=entity.resend == "changed")
-    lookup = replace(known, met=delivery.report.met)
+    lookup = tools.ledger.lookup(entity.name, changed=entity.resend == "changed")
     due = head.due(reader, lookup, tools.visible(entity), flow, span, limit=limit, adopt=delivery.adopted)
     everything = delivery.send(due.batches) and limit is None and not tools.run.cancelled.is_set()
     if everything and flow.spellings.mixed:
@@ -78,7 +77,7 @@ def _reading(delivery: Delivery) -> Reading:
     if tools.observer.wants_rows and not reader.own_paging:
         report.rows = reader.total()
         tools.observer.hear("rows_counted", entity=entity.name, rows=report.rows)
-    reading = head.reading(reader, tools.ledger.tables.tracking.name, tools.ledger.begin_watermark)
+    reading = head.reading(reader, tools.ledger.store.tables.tracking.name, tools.ledger.begin_watermark)
     report.since = reading.since
     return reading
 

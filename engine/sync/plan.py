@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.context import RunContext
@@ -95,22 +95,22 @@ def plan_entity(
 
     The first `requests` requests are kept, and the `statements` that read the source.
     """
-    made, met = EntityPlan(entity.name), set[str]()
+    made = EntityPlan(entity.name)
     try:
-        lookup = replace(_lookup(history, entity), met=met)
+        lookup, flow = _lookup(history, entity), _flow(made)
         connection = connect(entity.connection)
         reader = source.Reader(connection, entity, run)
         reading = _reading(reader, history)
         made.since = reading.since
-        due = head.due(reader, lookup, visible, _flow(made), reading.span)
+        due = head.due(reader, lookup, visible, flow, reading.span)
         made.exclude = due.source.how
         if statements:
             made.statements = list(exclusion.statements(due.source))
         for batch in due.batches:
-            made.counts.batches += 1
+            made.counts.send()
             if len(made.requests) < requests:
                 made.requests.append(_request(entity, batch, caller))
-        made.in_doubt = len(met)
+        made.in_doubt = len(flow.met)
         keys = source.check_keys(connection, entity, run)
         if keys:
             made.without_id, made.repeated = keys.without_id, keys.repeated
@@ -131,8 +131,7 @@ def _flow(made: EntityPlan) -> Flow:
     """Counts what the stages refuse, with the reasons."""
 
     def refuse(rejection: Rejection) -> None:
-        made.counts.due += 1
-        made.counts.rejected += 1
+        made.counts.break_contract()
         # One reason stands for many records: the value shown in it is the first one's.
         if rejection.reason in made.reasons or len(made.reasons) < 20:
             made.reasons[rejection.reason] = made.reasons.get(rejection.reason, 0) + 1
@@ -144,7 +143,7 @@ def _reading(reader: source.Reader, history: History | None) -> Reading:
     """As a run would read it; without a ledger there is no watermark."""
     if history is None:
         return Reading(reader, source.WHOLE, None)
-    return head.reading(reader, history.tables.tracking.name, history.watermark)
+    return head.reading(reader, history.store.tables.tracking.name, history.watermark)
 
 
 def _request(entity: Entity, batch: Batch, caller: Caller) -> Request:

@@ -49,9 +49,9 @@ def check(
 ) -> None:
     """Raises `NotConfirmed` where more is due than the run may send. `emptied` says that the ledger's file was there, without content."""
     names = [entity.name for entity in entities]
-    emptied = emptied or tools.ledger.emptied(names)
-    new = emptied or not tools.ledger.knows(names)
-    if new and tools.ledger.forgotten(names):
+    emptied = emptied or tools.ledger.history.emptied(names)
+    new = emptied or not tools.ledger.history.knows(names)
+    if new and tools.ledger.history.forgotten(names):
         new = False
     if new:
         _first_run(entities, spec, tools, allowed, limit, emptied=emptied)
@@ -65,7 +65,7 @@ def _first_run(
 ) -> None:
     rows = [_rows(entity, tools) for entity in entities]
     due = [count if limit is None else min(count, limit) for count in rows]
-    where = tools.ledger.db.description
+    where = tools.ledger.store.db.description
     kind = (
         f"the ledger {where} was used before and knows no delivered record any more"
         if emptied
@@ -91,7 +91,7 @@ def _rows(entity: Entity, tools: Tools) -> int:
 
 
 def _count(entity: Entity, tools: Tools) -> EntityPlan:
-    made = plan_entity(entity, tools.connect, tools.ledger, tools.visible(entity), tools.run, tools.caller, 0)
+    made = plan_entity(entity, tools.connect, tools.ledger.history, tools.visible(entity), tools.run, tools.caller, 0)
     if made.error is None and made.since is not None:
         made.rows = _rows(entity, tools)
     return made

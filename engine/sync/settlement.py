@@ -29,8 +29,8 @@ class Settlement:
         if isinstance(made, Pause):
             self.tools.observer.hear("waiting", entity=self.report.name, wait=made)
             return
-        self.tools.ledger.attempt(made)
-        self.report.counts.calls += 1
+        self.tools.ledger.batches.attempt(made)
+        self.report.counts.call()
 
     def left_open(self, outcome: Outcome) -> None:
         """A batch of an earlier run, or of a dead worker; its records are not of this run's due.
@@ -38,12 +38,11 @@ class Settlement:
         Who took over from a dead worker may have met them, and found them waiting.
         """
         outcome = self._sent_again(outcome)
-        self.tools.ledger.settle(outcome, hold=self._hold)
-        counts, met = self.report.counts, self.report.met.intersection(outcome.accepted)
-        counts.settled += len(outcome.accepted)
-        counts.waiting -= len(met)
-        counts.excluded += len(met)
-        self.report.met -= met
+        self.tools.ledger.batches.settle(outcome, hold=self._hold)
+        self._count_last_call(outcome)
+        found = self.report.met.intersection(outcome.accepted)
+        self.report.counts.settle_earlier(len(outcome.accepted), len(found))
+        self.report.met -= found
         self.report.note(outcome.reason)
         self._obey(outcome)
         self._watch(outcome)
@@ -53,10 +52,11 @@ class Settlement:
         counts, split = self.report.counts, self.isolation.split(outcome)
         outcome = _undecided(outcome, split.remark) if split else self._sent_again(outcome)
         try:
-            self.tools.ledger.settle(outcome, hold=self._hold)
+            self.tools.ledger.batches.settle(outcome, hold=self._hold)
         except LedgerError:
-            counts.in_doubt += len(outcome.batch.ids)
+            counts.doubt(len(outcome.batch.ids))
             raise
+        self._count_last_call(outcome)
         self._refuse_proved()
         if split and split.goes_on:
             self.isolation.take(split)
@@ -77,11 +77,11 @@ class Settlement:
         while self.isolation.proved:
             batch, rejection = self.isolation.proved.pop(0)
             try:
-                self.tools.ledger.refuse(batch, rejection)
+                self.tools.ledger.records.refuse(batch, rejection)
             except LedgerError:
-                self.report.counts.failed += 1
+                self.report.counts.fail(1)
                 raise
-            self.report.counts.rejected += 1
+            self.report.counts.refuse()
             self.report.samples += [rejection][: SAMPLES - len(self.report.samples)]
 
     def _sent_again(self, outcome: Outcome) -> Outcome:
@@ -89,33 +89,29 @@ class Settlement:
         if not outcome.rejected:
             return outcome
         ids = [rejection.id for rejection in outcome.rejected]
-        repeated = set(ids) if outcome.repeated else self.tools.ledger.repeated(self.report.name, ids)
+        repeated = set(ids) if outcome.repeated else self.tools.ledger.batches.repeated(self.report.name, ids)
         there = [rejection.id for rejection in outcome.rejected if rejection.duplicate and rejection.id in repeated]
         rejected = [
             replace(rejection, reason=rejection.reason + _REPEATED) if rejection.id in repeated else rejection
             for rejection in outcome.rejected
             if rejection.id not in there
         ]
-        self.report.counts.already_there += len(there)
-        self.report.counts.refused_again += sum(rejection.id in repeated for rejection in rejected)
+        self.report.counts.repeat(len(there), sum(rejection.id in repeated for rejection in rejected))
         return replace(outcome, accepted=(*outcome.accepted, *there), rejected=tuple(rejected))
+
+    def _count_last_call(self, outcome: Outcome) -> None:
+        if outcome.last:
+            self.report.counts.call()
 
     def _count(self, outcome: Outcome, *, lost: int) -> None:
         counts = self.report.counts
         self.report.pending.difference_update(outcome.accepted, outcome.failed)
         self.report.samples += outcome.rejected[: SAMPLES - len(self.report.samples)]
-        counts.accepted += len(outcome.accepted)
-        counts.rejected += len(outcome.rejected)
-        counts.in_doubt += len(outcome.in_doubt)
+        counts.settle(outcome)
         if outcome.attempts and self.endpoint.park is None:
-            counts.failed += len(outcome.failed) + lost
+            counts.fail(len(outcome.failed) + lost)
         else:
-            self.unsent(len(outcome.failed) + lost)
-
-    def unsent(self, records: int) -> None:
-        """Due records that were not sent, since the run was cancelled or their endpoint is closed or parked: they wait."""
-        self.report.counts.due -= records
-        self.report.counts.waiting += records
+            counts.keep_unsent(len(outcome.failed) + lost)
 
     def stopped(self) -> bool:
         """True when nothing more of this entity may be sent."""
@@ -123,7 +119,7 @@ class Settlement:
 
     def over(self) -> None:
         """Everything in flight is settled: count the pieces that were never sent."""
-        self.unsent(self.isolation.left())
+        self.report.counts.keep_unsent(self.isolation.left())
 
     @contextmanager
     def responsible(self, batch: Batch) -> Iterator[None]:
@@ -131,12 +127,12 @@ class Settlement:
         try:
             yield
         except LedgerError:
-            self.report.counts.failed += len(batch.ids)
+            self.report.counts.fail(len(batch.ids))
             raise
 
     def parked(self) -> bool:
         """True, and reported, when the endpoint is to be left alone."""
-        park = self.endpoint.park = self.endpoint.park or self.tools.ledger.parked(self.endpoint.url)
+        park = self.endpoint.park = self.endpoint.park or self.tools.ledger.history.parked(self.endpoint.url)
         if park:
             self.endpoint.closed.set()
             self.report.error, self.report.gravity = str(park), "parked"

@@ -15,7 +15,7 @@ from engine.sync.ledger.history import History
 from engine.sync.ledger.lookup import Known
 from engine.sync.ledger.parks import Park
 from engine.sync.ledger.record_history import Life
-from engine.sync.ledger.states import BatchState
+from engine.sync.ledger.states import BatchState, RejectState
 from engine.sync.ledger.watermarks import Watermark
 from engine.sync.model import Entity, Rejection
 from engine.sync.payload import content_hash
@@ -138,7 +138,7 @@ def _not_delivered(answer: Answer) -> str:
     if state == "broken":
         return f"No run sends it as it is: {answer.source.reason}."
     mended = answer.life.refused not in (None, answer.source.content)
-    if reject and not mended and reject.state == "parked":
+    if reject and not mended and reject.state is RejectState.PARKED:
         return "It is parked: no run offers it again until its content changes, or `retry`."
     if reject and not mended and reject.next_try and moment(reject.next_try) > moment(answer.life.now):
         return f"It was refused; a run offers it again from {str(reject.next_try)[:19]} UTC on, or when its content changes."

@@ -82,6 +82,22 @@ class Found:
     unsearched: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the journal; `ids` are its records as JSON, None where they are not read."""
+
+    id: str
+    run: str
+    key: str
+    state: BatchState
+    records: int
+    status: int | None
+    reason: str | None
+    created: Any
+    settled: Any
+    ids: str | None = None
+
+
 def batches(
     store: Store, entity: str, record: str, *, times: Sequence[Any], said: Sequence[Verdict], known: Sequence[str] = ()
 ) -> Found:
@@ -100,7 +116,7 @@ def batches(
     before, older = search.before_verdicts()
     others.update(before)
     rows = [*search.rows(sure), *search.rows(others - sure, only_carrying=True)]
-    made = [_carried(store, entity, row) for row in sorted(rows, key=lambda row: str(row[7]))]
+    made = [_carried(store, entity, row) for row in sorted(rows, key=lambda row: str(row.created))]
     return Found(made, max(filter(None, (unsearched, older)), default=None, key=str))
 
 
@@ -114,10 +130,10 @@ def last_delivery(store: Store, entity: str) -> Any:
         "upto": None,
     }
     for batch, *_ in store.statement("journal_part", **values, newest=True, limit=_LAST).rows:
-        (row,) = store.statement("batches", ids=tracking.as_json([batch]), pattern="%").rows
-        times = store.statement("tracked_times", entity=entity, ids=row[9]).rows[0]
-        if times[0] is not None and moment(times[0]) >= moment(row[7]) - _SLACK:
-            return times[0]
+        (row,) = _rows(store, [batch], "%")
+        time = store.statement("tracked_times", entity=entity, ids=row.ids).scalar()
+        if time is not None and moment(time) >= moment(row.created) - _SLACK:
+            return time
     return None
 
 
@@ -161,13 +177,13 @@ class _Search:
                 return found, settled
         return found, None
 
-    def rows(self, wanted: set[str], *, only_carrying: bool = False) -> Iterator[Any]:
+    def rows(self, wanted: set[str], *, only_carrying: bool = False) -> Iterator[_Row]:
         """The journal's rows of these batches; or of those among them whose list has the record."""
         if not wanted:
             return
         pattern = f"%{_literal(orjson.dumps(self.record).decode())}%" if only_carrying else None
-        for row in self.store.statement("batches", ids=tracking.as_json(sorted(wanted)), pattern=pattern).rows:
-            if not only_carrying or (row[9] and self.record in orjson.loads(row[9])):
+        for row in _rows(self.store, sorted(wanted), pattern):
+            if not only_carrying or (row.ids and self.record in orjson.loads(row.ids)):
                 yield row
 
 
@@ -177,30 +193,37 @@ def _literal(text: str) -> str:
 
 
 def _open(store: Store, entity: str) -> list[journal.OpenBatch]:
-    return journal.open_batches(store.db, store.names, store.pipeline, entity=entity)
+    return journal.open_batches(store, entity=entity)
 
 
-def _carried(store: Store, entity: str, row: Any) -> Carried:
-    id_, run, key, state, count, status, reason, created, settled = row[:9]
-    over = None if BatchState(state).is_open else settled
-    calls = _calls(store, entity, id_, created, over)
-    return Carried(id_, run, key, BatchState(state), int(count), status, reason, created, settled, calls)
+def _rows(store: Store, wanted: Sequence[str], pattern: str | None) -> list[_Row]:
+    """The journal's rows of these batches, with the lists of IDs that match a pattern."""
+    rows = store.statement("batches", ids=tracking.as_json(wanted), pattern=pattern).rows
+    return [
+        _Row(id_, run, key, BatchState(state), int(records), *others) for id_, run, key, state, records, *others in rows
+    ]
+
+
+def _carried(store: Store, entity: str, row: _Row) -> Carried:
+    calls = _calls(store, entity, row.id, row.created, None if row.state.is_open else row.settled)
+    return Carried(
+        row.id, row.run, row.key, row.state, row.records, row.status, row.reason, row.created, row.settled, calls
+    )
 
 
 def _calls(store: Store, entity: str, batch: str, created: Any, over: Any) -> list[Call]:
     """The calls of a batch lie between its first row and its settlement."""
-    upto = moment(over or store.statement("now").rows[0][0]) + _SLACK
+    upto = moment(over or store.now()) + _SLACK
     values = {"activity": f"Sync Batch: {entity}", "since": moment(created) - _SLACK, "upto": upto}
     rows = store.statement("calls_of", pattern=f'%"BatchId":"{batch}"%', **values).rows
     return [_call(row) for row in rows]
 
 
 def _call(row: Any) -> Call:
-    said = information(row[2])
-    return Call(
-        row[3], row[0], int(said.get("Attempt") or 0), said.get("HttpResponseCode"), int(said.get("DurationMs") or 0), row[4],
-        bool(said.get("Resent")),
-    )  # fmt: skip
+    run, _, text, time, error = row
+    said = information(text)
+    attempt, milliseconds = int(said.get("Attempt") or 0), int(said.get("DurationMs") or 0)
+    return Call(time, run, attempt, said.get("HttpResponseCode"), milliseconds, error, bool(said.get("Resent")))
 
 
 def information(text: str | None) -> dict[str, Any]:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from engine.store.tables import ensure, present
 from engine.sync.ledger.store import Store
 
 
-class Due(Store):
+@dataclass(frozen=True, slots=True)
+class Due:
     """The schedule's table of a ledger."""
 
-    __slots__ = ()
+    store: Store
 
     def prepare(self) -> str:
         """Create the schedule's table if it is absent."""
-        with self.guard("cannot be prepared"):
-            return ensure(self.db, [self.tables.schedule], self.names)
+        with self.store.guard("cannot be prepared"):
+            return ensure(self.store.db, [self.store.tables.schedule], self.store.names)
 
     def last_due(self) -> datetime | None:
         """The last due time that was served or skipped."""
-        with self.guard("cannot be read"):
-            if not present(self.db, self.tables.schedule):
+        with self.store.guard("cannot be read"):
+            if not present(self.store.db, self.store.tables.schedule):
                 return None
-            rows = self.statement("last_due", pipeline=self.pipeline).rows
-        return datetime.fromisoformat(rows[0][0]) if rows else None
+            found = self.store.statement("last_due", pipeline=self.store.pipeline).column()
+        return datetime.fromisoformat(found[0]) if found else None
 
     def set_last_due(self, due: datetime) -> None:
         """Remember a due time as served."""
-        with self.guard("cannot be written"), self.db.transaction():
-            known = self.statement("last_due", pipeline=self.pipeline).rows
-            self.statement("set_last_due" if known else "first_due", pipeline=self.pipeline, due=due.isoformat())
+        with self.store.guard("cannot be written"), self.store.db.transaction():
+            known = self.store.statement("last_due", pipeline=self.store.pipeline).rows
+            self.store.statement(
+                "set_last_due" if known else "first_due", pipeline=self.store.pipeline, due=due.isoformat()
+            )

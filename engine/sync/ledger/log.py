@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import orjson
@@ -52,7 +50,7 @@ class Log:
 
     def has(self, made: Attempt) -> bool:
         """True when the row of a call is there already."""
-        return bool(self.db.run("ledger/logged.sql.j2", **self.names, id=made.id).rows[0][0])
+        return bool(self.db.run("ledger/logged.sql.j2", **self.names, id=made.id).scalar())
 
     def act(self, verb: str, entity: str, information: dict[str, Any]) -> None:
         """Write what a person did: `Forget: Users` with the details."""
@@ -71,7 +69,7 @@ class Log:
             category="Sync",
             activity=activity,
             module=module,
-            host=_host(),
+            host=whoami.host(),
             status=status,
             information=as_json(information, self.mask, self.codec),
             user=whoami.user(),
@@ -91,8 +89,3 @@ def _masked(value: Any, mask: Mask) -> Any:
     if isinstance(value, list):
         return [_masked(inner, mask) for inner in value]
     return mask(value) if isinstance(value, str) else value
-
-
-@cache
-def _host() -> str:
-    return socket.gethostname()[:255]

@@ -8,6 +8,7 @@ from typing import Literal
 
 from engine.store.encoding import fits
 from engine.sync.ledger import tracking
+from engine.sync.ledger.states import ContentKind
 from engine.sync.ledger.store import Store
 
 _CLASH = (
@@ -67,15 +68,11 @@ class Lookup:
     any_tracked: bool = False
     folds: bool = False
     twins: frozenset[str] = frozenset()
-    met: set[str] | None = None
-    """Where given, collects the records of open batches that were asked for."""
     _met_folded: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __call__(self, ids: Sequence[str]) -> Known:
         """What is known of these canonical IDs. Raises `LedgerError`."""
         store = self.store
-        if self.met is not None:
-            self.met.update(self.waiting.intersection(ids))
         if store is None:
             return Known()
         return store.read(lambda: self._look(store, ids))
@@ -86,19 +83,19 @@ class Lookup:
             {id_: _STRANGE.format(encoding=store.encoding()) for id_ in ids if not fits(id_, codec)} if codec else {}
         )
         ids = [id_ for id_ in ids if id_ not in strange] if strange else ids
-        found = tracking.tracked(store.db, store.names, entity, ids, either=self.any_tracked)
+        found = tracking.tracked(store, entity, ids, either=self.any_tracked)
         accepted: dict[str, str] = {}
         if self.changed:
             known = [id_ for id_ in ids if id_ in found]
-            contents = tracking.contents(store.db, store.names, entity, "accepted", known)
+            contents = tracking.contents(store, entity, ContentKind.ACCEPTED, known)
             accepted = {**dict.fromkeys(known, ""), **contents}
-        refused = tracking.refused(store.db, store.names, entity, ids) if self.rejects else {}
+        refused = tracking.refused(store, entity, ids) if self.rejects else {}
         clashing = self._clashes(store, [id_ for id_ in ids if id_ not in found]) if self.folds else {}
         return Known(found, accepted, refused, self.waiting, self.twins, {**strange, **clashing})
 
     def _clashes(self, store: Store, new: Sequence[str]) -> dict[str, str]:
         """Why some of the new IDs cannot be tracked: their table takes each for one that it holds, or that came before."""
-        others = tracking.clashes(store.db, store.names, self.entity, new)
+        others = tracking.clashes(store, self.entity, new)
         for id_ in new:
             first = self._met_folded.setdefault(id_.casefold(), id_)
             if first != id_:
@@ -109,5 +106,5 @@ class Lookup:
 def lookup(store: Store, entity: str, *, changed: bool, rejects: bool, waiting: frozenset[str]) -> Lookup:
     """The lookup of an entity, as the ledger stands now."""
     any_, folds = store.read(lambda: (bool(store.statement("any_tracked", entity=entity).rows), store.folds()))
-    rows = store.read(lambda: store.statement("twins", entity=entity, prefix="raw:%").rows) if rejects else []
-    return Lookup(store, entity, changed, rejects, waiting, any_, folds, frozenset(row[0] for row in rows))
+    twins = store.read(lambda: store.statement("twins", entity=entity, prefix="raw:%").column()) if rejects else []
+    return Lookup(store, entity, changed, rejects, waiting, any_, folds, frozenset(twins))

@@ -35,7 +35,7 @@ def named(store: Store, url: str) -> str:
 
 def all_of(store: Store) -> list[Park]:
     """What is parked now."""
-    return [Park(row[0], row[1], row[2] or "") for row in store.statement("parks").rows]
+    return [Park(endpoint, until, reason or "") for endpoint, until, reason in store.statement("parks").rows]
 
 
 def park(store: Store, url: str, seconds: float, reason: str) -> None:

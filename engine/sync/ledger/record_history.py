@@ -9,6 +9,7 @@ from engine.store.base import moment
 from engine.sync.ledger import tracking
 from engine.sync.ledger.carried import Carried, information
 from engine.sync.ledger.rejects import Reject
+from engine.sync.ledger.states import ContentKind
 from engine.sync.ledger.store import Store
 from engine.sync.ledger.verdicts import Verdict
 
@@ -50,9 +51,9 @@ def tracked(store: Store, entity: str, record: str) -> Any:
     return next((at for _, at in rows if at is not None), None)
 
 
-def content(store: Store, entity: str, kind: tracking.Kind, record: str) -> str | None:
+def content(store: Store, entity: str, kind: ContentKind, record: str) -> str | None:
     """The hash of the content that the API accepted, or refused, last, where it is kept."""
-    return tracking.contents(store.db, store.names, entity, kind, [record]).get(record)
+    return tracking.contents(store, entity, kind, [record]).get(record)
 
 
 def acts(store: Store, entity: str, record: str, tracked: Any, reject: Reject | None) -> list[Act]:

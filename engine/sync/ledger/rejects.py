@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from engine.sync.ledger import tracking, verdicts
+from engine.sync.ledger.states import ContentKind, RejectState
 from engine.sync.ledger.store import Store
 from engine.sync.model import Rejection
 
@@ -33,7 +34,7 @@ class Reject:
 
     entity: str
     id: str
-    state: str
+    state: RejectState
     reason: str
     status: int | None
     attempts: int
@@ -63,7 +64,7 @@ class Before:
 def standing(store: Store, entity: str, ids: Iterable[str]) -> dict[str, Before]:
     """What the table holds of these records, by ID; nothing of one that is not refused."""
     rows = store.statement("reject_attempts", entity=entity, ids=tracking.as_json(ids)).rows
-    return {row[0]: Before(int(row[1]), row[2] is not None, row[3]) for row in rows}
+    return {id_: Before(int(attempts), batch is not None, first_seen) for id_, attempts, batch, first_seen in rows}
 
 
 def write(
@@ -86,7 +87,7 @@ def write(
     ids = [rejection.id for rejection in rejections]
     there = standing(store, entity, ids)
     counted = dict(there if before is None else before)
-    contents = tracking.contents(store.db, store.names, entity, "rejected", ids) if policy else {}
+    contents = tracking.contents(store, entity, ContentKind.REJECTED, ids) if policy else {}
     made: dict[str, list[Any]] = {}
     for rejection in rejections:
         known = counted.get(rejection.id)
@@ -102,7 +103,7 @@ def write(
         store.statement("drop_rejects", entity=entity, ids=tracking.as_json(made))
         store.statement("reject", entity=entity, rows=orjson.dumps(list(made.values())).decode(), batch=batch)
     if policy is not None:
-        tracking.remember(store.db, store.names, entity, "rejected", {id_: hashes[id_] for id_ in ids if id_ in hashes})
+        tracking.remember(store, entity, ContentKind.REJECTED, {id_: hashes[id_] for id_ in ids if id_ in hashes})
 
 
 def _row(store: Store, rejection: Rejection, attempts: int, policy: Policy | None, first_seen: Any) -> list[Any]:
@@ -110,7 +111,7 @@ def _row(store: Store, rejection: Rejection, attempts: int, policy: Policy | Non
     parked = policy is not None and attempts >= policy.after
     delay = min(policy.delay * 2.0 ** min(attempts - 1, 60), LONGEST_DELAY) if policy and not parked else None
     return [
-        rejection.id, "parked" if parked else "rejected", store.storable(rejection.reason), rejection.status,
+        rejection.id, (RejectState.PARKED if parked else RejectState.REJECTED).value, store.storable(rejection.reason), rejection.status,
         attempts, delay, None if first_seen is None else str(first_seen),
     ]  # fmt: skip
 
@@ -121,17 +122,21 @@ def all_of(store: Store, entity: str | None = None, record: str | None = None) -
     return [_reject(row) for row in rows]
 
 
-def each(store: Store, entity: str, state: str | None) -> Iterator[Reject]:
+def each(store: Store, entity: str, state: RejectState | None) -> Iterator[Reject]:
     """The refused records of an entity, or those in a state, read some at a time."""
     after = None
     while True:
-        values = {"record": None, "state": state, "after": after, "limit": _PAGE}
+        values = {"record": None, "state": state and state.value, "after": after, "limit": _PAGE}
         rows = store.statement("rejects", entity=entity, **values).rows
-        yield from map(_reject, rows)
-        if len(rows) < _PAGE:
+        found = [_reject(row) for row in rows]
+        yield from found
+        if len(found) < _PAGE:
             return
-        after = rows[-1][1]
+        after = found[-1].id
 
 
 def _reject(row: Any) -> Reject:
-    return Reject(row[0], row[1], row[2], row[3] or "", row[4], int(row[5]), row[6], row[7], row[8], row[9])
+    entity, id_, state, reason, status, attempts, first_seen, last_seen, next_try, batch = row
+    return Reject(
+        entity, id_, RejectState(state), reason or "", status, int(attempts), first_seen, last_seen, next_try, batch
+    )

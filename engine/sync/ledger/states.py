@@ -1,4 +1,4 @@
-"""The states of a batch, and the ways between them."""
+"""The states that the ledger's tables hold, each with the transitions that exist. Statements get them bound, never as text."""
 
 from __future__ import annotations
 
@@ -55,3 +55,93 @@ def check(batch: str, before: BatchState, after: BatchState) -> None:
     """Raises `IllegalTransition`."""
     if after not in TRANSITIONS[before]:
         raise IllegalTransition(batch, before, after)
+
+
+class RunStatus(StrEnum):
+    """How a run stands, as TB_R_SYNC_RUN has it; `REFUSED` is in no table."""
+
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    """Its workers were told to stop."""
+    DELIVERED = "delivered"
+    PARTIAL = "partial"
+    """Delivered, of the entities or records that somebody chose."""
+    INCOMPLETE = "incomplete"
+    """Something was not delivered."""
+    ERROR = "error"
+    CANCELLED = "cancelled"
+    KILLED = "killed"
+    """Its process is gone, and it has not said how it ended."""
+    REFUSED = "refused"
+    """Another run holds the lease."""
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing more becomes of it."""
+        return not RUN_TRANSITIONS[self]
+
+
+_ENDS = frozenset(
+    {
+        RunStatus.DELIVERED,
+        RunStatus.PARTIAL,
+        RunStatus.INCOMPLETE,
+        RunStatus.ERROR,
+        RunStatus.CANCELLED,
+        RunStatus.KILLED,
+    }
+)
+RUN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.RUNNING: _ENDS | {RunStatus.CANCELLING},
+    RunStatus.CANCELLING: _ENDS,
+    **{end: frozenset() for end in (*_ENDS, RunStatus.REFUSED)},
+}
+
+
+class RejectState(StrEnum):
+    """How a refused record stands, as TB_R_SYNC_REJECT has it; one that was accepted has no row."""
+
+    REJECTED = "rejected"
+    """Offered again when its delay is over."""
+    PARKED = "parked"
+    """Refused too often: waits for `retry`."""
+
+
+REJECT_TRANSITIONS: dict[RejectState, frozenset[RejectState]] = {
+    RejectState.REJECTED: frozenset(RejectState),
+    RejectState.PARKED: frozenset({RejectState.REJECTED, RejectState.PARKED}),
+}
+
+
+class VerdictKind(StrEnum):
+    """What was decided on a record, as TB_R_SYNC_VERDICT has it. Rows are only added."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+class ContentKind(StrEnum):
+    """What happened to the content of a record whose hash TB_R_SYNC_CONTENT keeps."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    SENT = "sent"
+    """In a call whose answer left the record out."""
+    REPEATED = "repeated"
+    """An earlier sending may have been stored; no hash."""
+
+
+def words() -> dict[str, dict[str, str]]:
+    """The states as variables of the ledger's statements, where each becomes a bound value."""
+    return {
+        "batch_state": _words(BatchState),
+        "run_status": _words(RunStatus),
+        "reject_state": _words(RejectState),
+        "verdict_kind": _words(VerdictKind),
+        "content_kind": _words(ContentKind),
+    }
+
+
+def _words(states: type[StrEnum]) -> dict[str, str]:
+    return {state.name.casefold(): state.value for state in states}

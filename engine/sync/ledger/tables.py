@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from engine.store.tables import Table
+from engine.sync.ledger import states
 from engine.sync.model import LedgerSpec
 
 _LOG_COLUMNS = (
@@ -76,9 +78,10 @@ class Tables:
             _table(f"{prefix}TB_R_SYNC_VERSION", "Version Name AppliedOn", "create_version"),
         )
 
-    def names(self) -> dict[str, str]:
+    def names(self) -> dict[str, Any]:
         """The template variables that every ledger statement may use."""
         return {
+            **states.words(),
             "tracking_table": self.tracking.name,
             "log_table": self.log.name,
             "reject_table": self.reject.name,

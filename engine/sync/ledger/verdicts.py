@@ -14,6 +14,7 @@ import orjson
 
 from engine.identity import is_guid
 from engine.sync.ledger import tracking
+from engine.sync.ledger.states import VerdictKind
 from engine.sync.ledger.store import Store
 from engine.sync.model import Outcome, Rejection
 
@@ -25,7 +26,7 @@ class Verdict:
     """One of them. `verdict` is accepted, rejected or unknown; `batch` is None where it was not said of a batch."""
 
     time: Any
-    verdict: str
+    verdict: VerdictKind
     reason: str | None
     status: int | None
     run: str
@@ -36,7 +37,7 @@ class Verdict:
         """Who said it: `api`, `contract` or `person`; None for a delivery of which only the time is known."""
         if self.batch:
             return "person" if self.reason == _BY_HAND else "api"
-        return "contract" if self.verdict == "rejected" else None
+        return "contract" if self.verdict is VerdictKind.REJECTED else None
 
     def as_json(self) -> dict[str, Any]:
         """One item of `verdicts`."""
@@ -65,18 +66,18 @@ def refused(store: Store, entity: str, rejections: Sequence[Rejection], batch: s
 
 def accepted(store: Store, outcome: Outcome, *, refused: bool = False) -> None:
     """Add the acceptances of a batch; with `refused` only those of records that had been refused. Inside a transaction."""
-    _given(store, outcome, outcome.accepted, "accepted", None, refused=refused)
+    _given(store, outcome, outcome.accepted, VerdictKind.ACCEPTED, None, refused=refused)
 
 
 def unknown(store: Store, outcome: Outcome) -> None:
     """Add the records that an answer left out. Inside a transaction."""
-    _given(store, outcome, outcome.in_doubt, "unknown", outcome.reason)
+    _given(store, outcome, outcome.in_doubt, VerdictKind.UNKNOWN, outcome.reason)
 
 
 def resolved(store: Store, entity: str, batch: str, ids: Sequence[str]) -> None:
     """Add that a person said that the API has accepted a batch. Inside a transaction."""
     values = {"batch": batch, "reason": _BY_HAND, "status": None, "refused": False}
-    _add(store, entity, ids, "accepted", values)
+    _add(store, entity, ids, VerdictKind.ACCEPTED, values)
 
 
 def forgotten(store: Store, entity: str, ids: Sequence[str]) -> None:
@@ -89,22 +90,31 @@ def of(store: Store, entity: str, record: str) -> list[Verdict]:
     """The verdicts on a record, the oldest first."""
     upper = record.upper() if is_guid(record) else record
     rows = store.statement("verdicts", entity=entity, record=record, upper=upper).rows
-    return [Verdict(*row) for row in rows]
+    return [
+        Verdict(time, VerdictKind(verdict), reason, status, run, batch)
+        for time, verdict, reason, status, run, batch in rows
+    ]
 
 
 def since(store: Store) -> Any:
     """Since when verdicts are kept; None where every batch of the journal is younger than that."""
-    return store.statement("verdict_since").rows[0][0]
+    return store.statement("verdict_since").scalar()
 
 
 def _given(
-    store: Store, outcome: Outcome, ids: Sequence[str], verdict: str, reason: str | None, *, refused: bool = False
+    store: Store,
+    outcome: Outcome,
+    ids: Sequence[str],
+    verdict: VerdictKind,
+    reason: str | None,
+    *,
+    refused: bool = False,
 ) -> None:
     values = {"batch": outcome.batch.id, "reason": reason, "status": outcome.status, "refused": refused}
     _add(store, outcome.batch.entity, ids, verdict, values)
 
 
-def _add(store: Store, entity: str, ids: Sequence[str], verdict: str, values: dict[str, Any]) -> None:
+def _add(store: Store, entity: str, ids: Sequence[str], verdict: VerdictKind, values: dict[str, Any]) -> None:
     if ids:
         where = {"pipeline": store.pipeline, "run": store.run, "entity": entity, "ids": tracking.as_json(ids)}
-        store.statement("verdict_given", **where, verdict=verdict, **values)
+        store.statement("verdict_given", **where, verdict=verdict.value, **values)

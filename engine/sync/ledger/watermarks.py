@@ -37,7 +37,9 @@ class Watermark:
 def find(store: Store, entity: str) -> Watermark | None:
     """The watermark of an entity."""
     rows = store.statement("watermark", pipeline=store.pipeline, entity=entity).rows
-    return Watermark(_decode(rows[0][0]), rows[0][1], float(rows[0][2])) if rows else None
+    for value, source, age in rows:
+        return Watermark(_decode(value), source, float(age))
+    return None
 
 
 def begin(store: Store, entity: str) -> Watermark:
@@ -53,7 +55,7 @@ def begin(store: Store, entity: str) -> Watermark:
 def all_of(store: Store) -> dict[str, tuple[str | None, Any]]:
     """By entity: the watermark as text, and when everything was read last (naive UTC)."""
     rows = store.statement("watermarks", pipeline=store.pipeline).rows
-    return {row[0]: (_shown(_decode(row[1])), row[2]) for row in rows}
+    return {entity: (_shown(_decode(value)), checked) for entity, value, checked in rows}
 
 
 def move(store: Store, entity: str, before: Watermark, value: Any, source: str, *, full: bool) -> None:

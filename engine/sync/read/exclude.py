@@ -62,7 +62,7 @@ class Due(Blocks):
         due = [ids[at] for at in new]
         if not self._flow.pending.isdisjoint(due):
             return None
-        self._flow.counts.excluded += len(ids) - len(due)
+        self._flow.counts.leave_out("excluded", len(ids) - len(due))
         self._flow.pending.update(due)
         return (
             Block(due[at : at + block.ROWS], [page[row] for row in new[at : at + block.ROWS]], known)
@@ -73,7 +73,7 @@ class Due(Blocks):
         self, ids: Sequence[str | Rejection], page: list[Row], known: Known, positions: list[int]
     ) -> Iterator[Block]:
         """The due rows of any page: each row goes where it belongs, in order, until the limit is reached."""
-        counts, pending, reject = self._flow.counts, self._flow.pending, self._flow.reject
+        pending, reject = self._flow.pending, self._flow.reject
         met = dict(self._last)
         rows = iter(zip(ids, page, strict=True))
         while room := self._room():
@@ -85,7 +85,7 @@ class Due(Blocks):
                 elif twin := self._twin(id_, tuple(row[at] for at in positions), known, met):
                     spare.append(twin)
                 elif how := known.rests(id_):
-                    counts.leave_out(how)
+                    self._flow.leave_out(id_, how)
                     continue
                 elif id_ in known.clashing:
                     reject(Rejection(id_, known.clashing[id_]))

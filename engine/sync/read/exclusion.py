@@ -17,7 +17,7 @@ from engine.db.statement import Statement
 from engine.db.templates import TrackedIn
 from engine.errors import EntityError
 from engine.identity import InvalidID, canonical_guids, canonical_key
-from engine.sync.counts import Flow
+from engine.sync.counts import Flow, Left
 from engine.sync.ledger.lookup import Known, Lookup
 from engine.sync.model import Entity, Exclusion
 from engine.sync.read import source
@@ -141,7 +141,7 @@ class _Untracked(Paged):
             yield page
         if not self._reader.run.cancelled.is_set():
             left_out = max(0, self._reader.total() - returned)
-            self._flow.counts.excluded += left_out
+            self._flow.counts.leave_out("excluded", left_out)
             if left_out:
                 self._flow.spellings.canonical = True  # the database compares with what the ledger holds
 
@@ -202,10 +202,10 @@ class _IdsFirst(Paged):
         if known.only_tracked(ids):
             tracked = known.tracked
             new = [(id_, key) for id_, key in zip(ids, keys, strict=True) if id_ not in tracked]
-            rest = Counter(excluded=len(ids) - len(new))
+            left: dict[str, Left] = {}
         else:
-            new = [(id_, key) for id_, key in zip(ids, keys, strict=True) if known.rests(id_) is None]
-            rest = Counter(how for id_ in ids if (how := known.rests(id_)))
+            left = {id_: how for id_ in ids if (how := known.rests(id_))}
+            new = [(id_, key) for id_, key in zip(ids, keys, strict=True) if id_ not in left]
         wanted = dict(new)
         if len(wanted) * _WORTH > len(keys):
             return None
@@ -214,9 +214,9 @@ class _IdsFirst(Paged):
         ]
         if len(found) < len(wanted):
             return None  # the driver gives a key in a form that the database does not find again
-        self._flow.counts.excluded += rest["excluded"]
-        self._flow.counts.waiting += rest["waiting"]
-        self._flow.counts.rest(rest["resting"])
+        for id_, how in left.items():
+            self._flow.leave_out(id_, how)
+        self._flow.counts.leave_out("excluded", len(ids) - len(new) - len(left))
         return found
 
     def _find(

@@ -43,14 +43,14 @@ def batches(shaped: Any, entity: Entity, flow: Flow, *, adopt: Adopt = lambda _i
                 for ids, part in encoder.parts(some.ids[at:end], records[at:end], some.known):
                     if open_.is_full_for(part):
                         yield open_.close()
-                    counts.due += len(ids)
+                    counts.offer(len(ids))
                     open_.add(ids, part)
                 if not open_.room:
                     yield open_.close()
                 at = end
     except LedgerError:
         # Nothing is sent that could not be tracked.
-        counts.failed += len(open_.ids)
+        counts.fail(len(open_.ids))
         raise
     except SyncLedgerError as stopped:
         failure = stopped
@@ -108,9 +108,9 @@ class _Encoder:
         if accepted == "":
             self.adopt(id_, content)
         if accepted in ("", content):
-            self.flow.counts.excluded += 1
+            self.flow.counts.leave_out("excluded")
         elif refused == content:
-            self.flow.counts.rest()
+            self.flow.counts.leave_out("resting")
         else:
             return False
         return True

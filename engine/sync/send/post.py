@@ -54,6 +54,8 @@ class Reply:
     park: float | None = None
     unreachable: bool = False
     """The connection was refused: nothing can have been processed."""
+    made: Attempt | None = None
+    """The call itself, until it was reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,9 @@ class Post:
     pace: Pace = field(default_factory=Pace)
 
     def deliver(self, batch: Batch, report: Report) -> Outcome:
-        """Send a batch with one key and the same bytes in every attempt; `report` hears of each attempt and each wait.
+        """Send a batch with one key and the same bytes in every attempt. `report` is called with each attempt that is not the last, and each wait.
 
-        Never raises for what the network or the API does: that is the outcome.
+        Never raises for what the network or the API does: that is the outcome, which has the last attempt.
         """
         self.pace.wait()
         if self.pace.limited and self.run.cancelled.is_set():
@@ -81,10 +83,10 @@ class Post:
             return unsent(batch, "not sent: the lease of this run is lost")
         if self.closed.is_set():
             return unsent(batch, "not sent: the endpoint is closed for this run")
-        replies = [self._attempt(batch, [], report)]
+        replies = [self._attempt(batch, [])]
         if replies[0].again:
             self._try_again(batch, replies, report)
-        outcome = conclude(batch, replies, keyed=self._keyed)
+        outcome = replace(conclude(batch, replies, keyed=self._keyed), last=replies[-1].made)
         if outcome.closes_endpoint:
             self.closed.set()
         return outcome
@@ -107,10 +109,14 @@ class Post:
             self.pace.wait()
             if self.run.cancelled.is_set() or self.closed.is_set() or not self.may_send():
                 return replace(replies[-1], again=False)
-            replies.append(self._attempt(batch, replies, report))
+            replies.append(self._attempt(batch, replies))
             return replies[-1]
 
         def waits(state: RetryCallState) -> None:
+            # What failed is in the log table before the wait, which may be long.
+            if replies[-1].made:
+                report(replies[-1].made)
+                replies[-1] = replace(replies[-1], made=None)
             seconds = state.next_action.sleep if state.next_action else 0.0
             report(Pause(batch, len(replies), retry.attempts, seconds, replies[-1].reason or ""))
 
@@ -134,7 +140,7 @@ class Post:
         """True when an attempt in doubt may be made again within the run."""
         return self._keyed and self.api.in_doubt == "resend"
 
-    def _attempt(self, batch: Batch, before: list[Reply], report: Report) -> Reply:
+    def _attempt(self, batch: Batch, before: list[Reply]) -> Reply:
         started = self.run.now()
         url = self.caller.url(self.entity.endpoint)
         failpoint.reached("send")
@@ -147,10 +153,9 @@ class Post:
             reply = self._good(answer, batch)
         else:
             reply = self._not_accepted(answer, number, _doubtful(batch, before))
-        reply = replace(reply, status=answer.status)
         counts = reply.found.counts if reply.found else None
-        report(Attempt(batch, number, url, answer.status, answer.seconds, reply.reason, started, counts))
-        return reply
+        made = Attempt(batch, number, url, answer.status, answer.seconds, reply.reason, started, counts)
+        return replace(reply, status=answer.status, made=made)
 
     def _good(self, answer: Answer, batch: Batch) -> Reply:
         """A 2xx and its verdicts. Where the spec expects JSON and something else came, nothing is known of the records."""

@@ -55,9 +55,7 @@ class Records(Blocks):
         changed, failures = transform.apply(given)
         for id_, reason in failures.items():
             self._flow.refuse(Rejection(id_, reason))
-        dropped = set(given.ids).difference(changed.ids, failures)
-        self._flow.counts.dropped += len(dropped)
-        self._flow.pending.difference_update(dropped)
+        self._flow.drop(set(given.ids).difference(changed.ids, failures))
         return changed
 
     def _one_by_one(self, given: Block, contract: _Contract) -> Block:

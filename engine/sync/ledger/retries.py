@@ -6,11 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from engine.db.connection import Connection
 from engine.errors import ConnectionFailed, DatabaseError, LedgerError
 from engine.observe.printable import printable
-from engine.sync.ledger.history import History
-from engine.sync.ledger.store import Result
+
+Result = TypeVar("Result")
 
 _LOG = logging.getLogger(__name__)
 _LONG = 1.0
@@ -29,41 +31,37 @@ class Patience:
 
 
 @dataclass(slots=True)
-class Durable(History):
-    """A ledger whose database may restart, lock or deadlock meanwhile."""
+class Retries:
+    """Repeats what failed while the database restarted, was locked or chose a deadlock's victim. One object per connection and thread."""
 
-    patience: Patience = field(default_factory=Patience)
+    patience: Patience
     _away: bool = field(default=False, init=False)
     _left_alone: tuple[float, str] = field(default=(0.0, ""), init=False)
-    """Until when nobody asks a server that has just taken long to say nothing, and what that one said."""
+    """Until when a server that took long to fail is not asked again, and its last error."""
 
-    def read(self, look: Callable[[], Result]) -> Result:
-        """Ask, and where that fails ask again on a new connection."""
-        return self.durably(lambda _again: look(), "cannot be read")
+    def run(self, db: Connection, work: Callable[[bool], Result]) -> Result:
+        """Call `work(False)`; where that fails, `work(True)` on a new connection until it succeeds or the patience ends.
 
-    def durably(self, write: Callable[[bool], Result], what: str = "cannot be written") -> Result:
-        """Write, and where that fails write again on a new connection; `write` hears whether this is another try.
-
-        Once all tries of a write were in vain, the next one has only one, on a new connection, until one succeeds.
+        After a failure that lasted for all tries, the next work gets one try on a new connection, until one succeeds.
+        Raises `DatabaseError`.
         """
-        if self.db.in_transaction:
-            # A new session would lose what stands in the open transaction: the whole of it is written again.
-            with self.guard(what):
-                return write(False)
         away, self._away = self._away, True
-        with self.guard(what):
-            try:
-                if away:
-                    self._look_again()
-                done = _tried(write, again=False)
-            except DatabaseError as failure:
-                if away:
-                    raise
-                done = self._try_again(write, failure)
+        try:
+            if away:
+                self._look_again(db)
+            done = _tried(work, again=False)
+        except DatabaseError as failure:
+            if away:
+                raise
+            done = self._try_again(db, work, failure)
         self._away = False
         return done
 
-    def _try_again(self, write: Callable[[bool], Result], first: DatabaseError) -> Result:
+    def give_another_chance(self) -> None:
+        """Ask a server again that took long to fail: what comes now is the last statement of a run."""
+        self._left_alone = (0.0, "")
+
+    def _try_again(self, db: Connection, work: Callable[[bool], Result], first: DatabaseError) -> Result:
         """Retry on new connections until the database answers or the patience ends; the wait is logged at once.
 
         Raises `DatabaseError` with the first failure's words, and the last one's where they differ.
@@ -77,8 +75,8 @@ class Durable(History):
             patience.sleep(min(wait, left))
             wait = min(2 * wait, patience.longest)
             try:
-                self._reconnect()
-                done = _tried(write, again=True)
+                _reconnect(db)
+                done = _tried(work, again=True)
             except DatabaseError as failure:
                 last = failure
                 continue
@@ -87,7 +85,7 @@ class Durable(History):
         later = "" if str(last) == str(first) else f", then: {last}"
         raise DatabaseError(f"{first} (tried again for {total:g} s{later})", first.sqlstate) from first
 
-    def _look_again(self) -> None:
+    def _look_again(self, db: Connection) -> None:
         """Reconnect once. What took long in vain is not done again at once: a run that ends has many things to write.
 
         Raises `DatabaseError`.
@@ -97,23 +95,24 @@ class Durable(History):
         if began < until:
             raise DatabaseError(why)
         try:
-            self._reconnect()
+            _reconnect(db)
         except DatabaseError as failure:
             took = now() - began
             self._left_alone = (now() + (took if took > _LONG else 0.0), str(failure))
             raise
 
-    def _reconnect(self) -> None:
-        try:
-            self.db.reconnect()
-        except ConnectionFailed as failure:
-            raise DatabaseError(str(failure)) from failure
+
+def _reconnect(db: Connection) -> None:
+    try:
+        db.reconnect()
+    except ConnectionFailed as failure:
+        raise DatabaseError(str(failure)) from failure
 
 
-def _tried(write: Callable[[bool], Result], *, again: bool) -> Result:
+def _tried(work: Callable[[bool], Result], *, again: bool) -> Result:
     """One try. A `LedgerError` that a failing database has caused is raised as that `DatabaseError`, so that it is retried."""
     try:
-        return write(again)
+        return work(again)
     except LedgerError as failure:
         if isinstance(failure.__cause__, DatabaseError):
             raise failure.__cause__ from failure
