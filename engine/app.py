@@ -12,7 +12,6 @@ from engine.db import connect, dsn
 from engine.db.connection import Connection
 from engine.errors import ConnectionFailed, LedgerError
 from engine.http.session import Caller
-from engine.observe.observer import Careful, Observer
 from engine.observe.secrets import Secrets
 from engine.observe.words import count
 from engine.sync.ledger.due import Due
@@ -162,7 +161,7 @@ def ledger_exists(pipeline: Pipeline) -> bool:
 
 @contextmanager
 def tools(
-    loaded: Loaded, opened: Connections, ledger: Ledger, run: RunContext, observer: Observer, share: int = 1
+    loaded: Loaded, opened: Connections, ledger: Ledger, run: RunContext, *, counts_rows: bool = False, share: int = 1
 ) -> Iterator[Tools]:
     """What a run works with, closed at the end. `share` is the number of processes that share the API's rate."""
     pipeline = opened.pipeline
@@ -177,7 +176,7 @@ def tools(
                 api,
                 opened.source,
                 pool,
-                Careful(observer),
+                counts_rows,
                 loaded.secrets.mask,
                 ledger.lease.mine.valid,
                 Pace(api.pause * share, run.sleep),

@@ -7,10 +7,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from engine.context import RunContext, utc_now
+from tests.conftest import fill
 from tests.faultapi import FaultAPI, answer, slow
 from tests.project import Project, check_sums
 
@@ -148,3 +152,66 @@ def test_a_run_that_is_cancelled_while_it_reads_adds_up(project: Project, api: F
     assert users["accepted"] == len(project.tracked()) == len(api.of("/users"))
     assert users["read"] < 3000, "it had not read everything"
     assert len(api.of("/users")) < 3000
+
+
+SLOW = {
+    "sqlite": (
+        "SELECT Id, Name, (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000000000) "
+        "SELECT COUNT(*) FROM n WHERE i > Users.Id) AS Slow FROM Users"
+    ),
+    "postgresql": "SELECT Id, Name, pg_sleep(300)::text AS Slow FROM Users",
+    "mysql": "SELECT Id, Name, SLEEP(300) AS Slow FROM Users",
+}
+"""Rows that take minutes."""
+
+
+@pytest.mark.parametrize(
+    "dialect", [pytest.param(name, marks=pytest.mark.odbc if name != "sqlite" else ()) for name in SLOW]
+)
+def test_a_cancelled_run_does_not_wait_for_the_statement_that_reads(
+    project: Project, api: FaultAPI, start: Start, database: Callable[[str], str], dialect: str
+) -> None:
+    """The server stops it: nobody waits for the rest of the minutes, and nothing of the page is sent."""
+    text = project.spec["connections"]["default"] = database(dialect)
+    fill(text, "CREATE TABLE Users (Id INTEGER, Name VARCHAR(20))", "INSERT INTO Users VALUES (1, 'a'), (2, 'b')")
+    project.entity(query=SLOW[dialect])
+    process = start(project)
+    assert process.stderr
+    assert "ledger" in process.stderr.readline()
+    time.sleep(1.5)
+    assert process.poll() is None
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    report = end_of(process)
+    assert time.monotonic() - began < 15
+    assert report["entities"][0]["due"] == 0
+    assert api.requests == []
+
+
+def test_callbacks_are_called_once_by_whoever_cancels_also_when_one_fails(caplog: pytest.LogCaptureFixture) -> None:
+    run, called = RunContext.start(), list[str]()
+
+    def fails() -> None:
+        called.append("fails")
+        raise RuntimeError("cannot")
+
+    with run.on_cancel(fails), run.on_cancel(lambda: called.append("second")):
+        with run.on_cancel(lambda: called.append("over")):
+            pass
+        run.cancelled.set()
+        run.cancelled.set()
+    assert called == ["fails", "second"]
+    assert "could not be" in caplog.text
+    with run.on_cancel(lambda: called.append("late")):
+        assert called[-1] == "late", "the run was cancelled before"
+
+
+def test_a_wait_ends_at_the_deadline() -> None:
+    now = utc_now()
+    run = RunContext("run", now, lambda: now, deadline=now + timedelta(seconds=0.05))
+    assert run.left() == pytest.approx(0.05)
+    began = time.monotonic()
+    run.sleep(60)
+    assert time.monotonic() - began < 30
+    assert replace(run, deadline=now - timedelta(seconds=1)).left() == 0
+    assert replace(run, deadline=None).left() is None

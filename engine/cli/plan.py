@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -55,8 +56,7 @@ def plan(
     try:
         with app.connections(pipeline) as opened:
             history = app.open_history(opened, loaded.secrets)
-            run = RunContext.start()
-            run.last_success = history.last_success() if history else None
+            run = replace(RunContext.start(), last_success=history.last_success() if history else None)
             plans = []
             for entity in common.chosen(pipeline, entities, format_):
                 made = plan_entity(

@@ -16,8 +16,6 @@ from engine import app
 from engine.context import RunContext, utc_now
 from engine.db.connection import Connection
 from engine.errors import LedgerError, SpecError, SyncLedgerError
-from engine.observe import masks
-from engine.observe.observer import Silent
 from engine.runs import whoami
 from engine.store.base import Kept
 from engine.sync.delivery import Delivery
@@ -39,14 +37,16 @@ def digest(spec: Path) -> str:
 def work(part: Part) -> PartResult:
     """Deliver a part under the run's lease. What goes wrong is in the result."""
     report = EntityReport(part.entity)
+    mask: Callable[[str], str] = str
     try:
         loaded = _same_spec(part)
+        mask = loaded.secrets.mask
         _work(part, loaded, report)
     except (SyncLedgerError, OSError) as failure:
         report.error, report.gravity = f"worker {_name()}: {failure}", "database"
     # Here, since a token that this process has fetched is known to no other.
-    error = masks.masked(report.error) if report.error else None
-    samples = [replace(sample, reason=masks.masked(sample.reason)) for sample in report.samples]
+    error = mask(report.error) if report.error else None
+    samples = [replace(sample, reason=mask(sample.reason)) for sample in report.samples]
     return PartResult(report.counts, error, report.gravity, samples, report.met)
 
 
@@ -64,7 +64,7 @@ def _same_spec(part: Part) -> Loaded:
 
 def _work(part: Part, loaded: Loaded, report: EntityReport) -> None:
     pipeline = loaded.pipeline
-    run = RunContext(part.run, part.started, utc_now, threading.Event(), part.last_success)
+    run = RunContext(part.run, part.started, utc_now, last_success=part.last_success)
     with app.connections(pipeline) as opened:
         ledger = app.open_ledger(opened, run, loaded.secrets)
         ledger.lease.share(part.token, pipeline.lease_expires)
@@ -74,7 +74,7 @@ def _work(part: Part, loaded: Loaded, report: EntityReport) -> None:
             with (
                 ledger.lease.heartbeat(opened.another_ledger),
                 watch,
-                app.tools(loaded, opened, ledger, run, Silent(), part.of) as tools,
+                app.tools(loaded, opened, ledger, run, share=part.of) as tools,
             ):
                 entity = next(entity for entity in pipeline.entities if entity.name == part.entity)
                 with Delivery(entity, tools, report) as delivery:

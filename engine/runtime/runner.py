@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from engine import app
-from engine.context import RunContext
+from engine.context import Cancel, RunContext
 from engine.errors import (
     ConnectionFailed,
     Exit,
@@ -23,7 +22,7 @@ from engine.errors import (
     SyncLedgerError,
 )
 from engine.observe import logs
-from engine.observe.observer import Observer
+from engine.observe.observer import Careful, Observer
 from engine.observe.secrets import Secrets
 from engine.spec.suggest import did_you_mean
 from engine.sync import preflight
@@ -99,7 +98,7 @@ def run_pipeline(
     *,
     names: Sequence[str] = (),
     limit: int | None = None,
-    cancelled: threading.Event | None = None,
+    cancelled: Cancel | None = None,
     crew: Crew | None = None,
     strict: bool = False,
     allowed: Allowed = Allowed(),  # noqa: B008 - frozen
@@ -112,7 +111,7 @@ def run_pipeline(
     """
     pipeline = loaded.pipeline
     entities = chosen(pipeline, names)
-    run = RunContext.start(cancelled)
+    run = RunContext.start(cancelled, Careful(observer).hear)
     logs.RUN.set(run.id)
     report = RunReport(run.id, pipeline.name, RunStatus.ERROR)
     began = time.monotonic()
@@ -120,11 +119,14 @@ def run_pipeline(
     emptied = app.ledger_is_an_empty_file(pipeline)
     try:
         with app.connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
-            run.last_success = ledger.history.last_success()
+            run = replace(run, last_success=ledger.history.last_success())
             ledger.row.started()
-            with _bugs_recorded(ledger, report), app.tools(loaded, opened, ledger, run, observer) as tools:
+            with (
+                _bugs_recorded(ledger, report),
+                app.tools(loaded, opened, ledger, run, counts_rows=observer.wants_rows) as tools,
+            ):
                 if _may_begin(entities, tools, allowed, limit, report, emptied=emptied):
-                    tools.observer.hear("run_started", run=run.id)
+                    run.tell("run_started", run=run.id)
                     report.entities = sync(entities, tools, limit, crew)
                     report.status = _status(report.entities, run, strict=strict)
             report.seconds = time.monotonic() - began

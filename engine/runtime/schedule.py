@@ -17,6 +17,7 @@ from typing import Any
 import schedule
 
 from engine import app
+from engine.context import Cancel
 from engine.errors import Problem, SpecError, SyncLedgerError
 from engine.observe.logs import Log
 from engine.observe.progress import Lines
@@ -30,7 +31,7 @@ _LOG = Log(logging.getLogger(__name__))
 _TICK_SECONDS = 0.5
 _RETRY_SECONDS = 60.0
 
-RunOnce = Callable[[Path, threading.Event], str]
+RunOnce = Callable[[Path, Cancel], RunStatus]
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class Loop:
     """Pipelines and their due times. `tick` is one step; `run` repeats it until `cancelled` is set."""
 
     entries: list[Entry]
-    cancelled: threading.Event
+    cancelled: Cancel
     now: Callable[[], datetime]
     run_once: RunOnce
     memory: Memory
@@ -218,7 +219,7 @@ def entries(specs: list[Path]) -> tuple[list[Entry], dict[Path, Loaded]]:
     return made, read
 
 
-def run_spec(spec: Path, cancelled: threading.Event) -> str:
+def run_spec(spec: Path, cancelled: Cancel) -> RunStatus:
     """Run a spec as it stands now; gives the run's status. Raises `SpecError`."""
     loaded = load(spec)
     with Lines(loaded.pipeline.name if loaded.pipeline else None) as observer:

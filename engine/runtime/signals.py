@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from engine.context import Cancel
+
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def cancel_on_signals(second: Callable[[], None]) -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second signal calls `second`, in another thread.
+def cancel_on_signals(second: Callable[[], None]) -> Iterator[Cancel]:
+    """What the first SIGINT or SIGTERM cancels; the second signal calls `second`, in another thread.
 
     Python runs its handlers in the main thread between two of its own instructions, hence never while that waits in a
     driver; the bytes that tell of a signal are written at once (https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd).
     """
-    cancelled = threading.Event()
+    cancelled = Cancel()
     reading, writing = socket.socketpair()
     writing.setblocking(False)
     before = [signal.signal(number, _handled_elsewhere) for number in _ENDING]
@@ -42,7 +44,7 @@ def _handled_elsewhere(_number: int, _frame: FrameType | None) -> None:
     """A handler must be there for a signal to be told of, and not to end the process."""
 
 
-def _watch(reading: socket.socket, cancelled: threading.Event, second: Callable[[], None]) -> None:
+def _watch(reading: socket.socket, cancelled: Cancel, second: Callable[[], None]) -> None:
     while told := reading.recv(1):
         if told[0] in _ENDING:
             if cancelled.is_set():

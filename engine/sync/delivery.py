@@ -75,7 +75,7 @@ class Delivery:
                 return True
             self._window.submit(self.tools.ledger.batches.intend(batch))
         self.report.counts.send()
-        self.tools.observer.hear("progress", entity=self.report.name, counts=self.report.counts)
+        self.tools.run.tell("progress", entity=self.report.name, counts=self.report.counts)
         return True
 
     def _settle_next(self) -> bool:

@@ -127,7 +127,7 @@ def _round(given: list[Part], tools: Tools, report: EntityReport, crew: Crew) ->
         if tools.run.cancelled.is_set() and not stopping:
             stopping = True
             tools.ledger.row.stop()
-        tools.observer.hear("progress", entity=report.name, counts=_moving(tools, report))
+        tools.run.tell("progress", entity=report.name, counts=_moving(tools, report))
     _add_up(finished, report)
     return [] if tools.run.cancelled.is_set() else dead
 

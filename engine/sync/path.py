@@ -74,9 +74,9 @@ def _reading(delivery: Delivery) -> Reading:
     """How the entity is read; its rows are counted for whoever shows progress."""
     entity, tools, report = delivery.entity, delivery.tools, delivery.report
     reader = Reader(tools.connect(entity.connection), entity, tools.run)
-    if tools.observer.wants_rows and not reader.own_paging:
+    if tools.counts_rows and not reader.own_paging:
         report.rows = reader.total()
-        tools.observer.hear("rows_counted", entity=entity.name, rows=report.rows)
+        tools.run.tell("rows_counted", entity=entity.name, rows=report.rows)
     reading = head.reading(reader, tools.ledger.store.tables.tracking.name, tools.ledger.begin_watermark)
     report.since = reading.since
     return reading
@@ -117,9 +117,9 @@ def _failures(report: EntityReport) -> Iterator[None]:
 
 @contextmanager
 def _told(report: EntityReport, tools: Tools) -> Iterator[None]:
-    """The observer hears of its beginning and its end; the report has its seconds."""
-    tools.observer.hear("entity_started", entity=report.name)
+    """Tell of its beginning and its end; the report has its seconds."""
+    tools.run.tell("entity_started", entity=report.name)
     began = time.monotonic()
     yield
     report.seconds = time.monotonic() - began
-    tools.observer.hear("entity_done", entity=report.name, counts=report.counts, error=report.error)
+    tools.run.tell("entity_done", entity=report.name, counts=report.counts, error=report.error)

@@ -27,7 +27,7 @@ class Settlement:
     def hear(self, made: Attempt | Pause) -> None:
         """One API call, or a wait before the next."""
         if isinstance(made, Pause):
-            self.tools.observer.hear("waiting", entity=self.report.name, wait=made)
+            self.tools.run.tell("waiting", entity=self.report.name, wait=made)
             return
         self.tools.ledger.batches.attempt(made)
         self.report.counts.call()
@@ -70,7 +70,7 @@ class Settlement:
             self.report.error = f"{outcome.reason}; the endpoint is left for this run"
         elif outcome.attempts or not self.endpoint.closed.is_set():
             self.report.note(outcome.reason)
-        self.tools.observer.hear("progress", entity=self.report.name, counts=counts)
+        self.tools.run.tell("progress", entity=self.report.name, counts=counts)
 
     def _refuse_proved(self) -> None:
         """Single records whose refusal was put off until it was known that the request itself is right."""

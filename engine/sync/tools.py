@@ -11,7 +11,6 @@ from engine.context import RunContext
 from engine.db.connection import Connection
 from engine.http.session import Caller
 from engine.http.settings import Api
-from engine.observe.observer import Observer
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.parks import Park
 from engine.sync.model import Entity
@@ -38,7 +37,8 @@ class Tools:
     api: Api
     connect: Callable[[str], Connection]
     pool: ThreadPoolExecutor
-    observer: Observer
+    counts_rows: bool
+    """True where the rows of each source are counted, for whoever shows how much there is to come."""
     mask: Callable[[str], str]
     may_send: Callable[[], bool]
     pace: Pace

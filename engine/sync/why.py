@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.context import RunContext
@@ -73,8 +73,7 @@ class Answer:
 
 def ask(entity: Entity, wanted: str, connect: Callable[[str], Connection], history: History | None, url: str) -> Answer:
     """Look everywhere. A source that cannot be read is part of the answer; raises `LedgerError` only."""
-    run = RunContext.start()
-    run.last_success = history.last_success() if history else None
+    run = replace(RunContext.start(), last_success=history.last_success() if history else None)
     answer = Answer(entity.name, wanted, _source(entity, wanted, connect, run))
     if history:
         answer.life, answer.park = history.life(entity.name, wanted), history.parked(url)

@@ -218,10 +218,16 @@ class Reader:
         Keys make that safe: the statement of a page names where it begins, and what it has brought is not given yet.
         """
         try:
-            return reopen.execute(self.connection, statement, self.entity.name, self.run)
+            # A statement may take minutes: a run that is cancelled does not wait for it.
+            with self.run.on_cancel(self.connection.cancel):
+                return reopen.execute(self.connection, statement, self.entity.name, self.run)
         except DatabaseError as failure:
             if failure.undecodable:
                 raise
+            if self.run.cancelled.is_set():
+                raise SourceError(
+                    f"entity {self.entity.name!r}: its source was not read to the end: cancelled"
+                ) from failure
             raise SourceError(f"entity {self.entity.name!r}: the source cannot be read: {failure}") from failure
 
     def reported(self, columns: Sequence[str], column: str) -> str:
