@@ -1,4 +1,4 @@
-"""What the benchmarks share: a source of generated users, a local API, and processes that are measured."""
+"""Shared by the benchmarks: a source of generated users, a local API, and measured processes."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Measured:
 
 
 def measure(command: list[str], folder: Path, code: int = 0) -> Measured:
-    """Run a command to its end. Leaves when it ends with another code."""
-    # Installed programs have their bytecode; a shell that forbids writing it would have the engine compiled at every start.
+    """Run a command to its end. Raises `SystemExit` on an exit code other than `code`."""
+    # An installed program has its bytecode. If the shell forbids writing it, the engine would be compiled at every start.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.monotonic()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
@@ -54,7 +54,7 @@ def measure(command: list[str], folder: Path, code: int = 0) -> Measured:
 
 
 def source(folder: Path, rows: int) -> None:
-    """mdm.db with so many users."""
+    """Create mdm.db with this many users."""
     connection = sqlite3.connect(folder / "mdm.db")
     with connection:
         hr._fill(connection, hr.TABLES[0], rows)
@@ -62,7 +62,7 @@ def source(folder: Path, rows: int) -> None:
 
 
 def add(folder: Path, rows: int) -> None:
-    """New users, scattered over the key space."""
+    """Insert new users, scattered over the key space."""
     connection = sqlite3.connect(folder / "mdm.db")
     with connection:
         model = connection.execute(
@@ -96,13 +96,13 @@ def spec(
 
 
 def run(file: Path, *options: str) -> list[str]:
-    """The engine's command."""
+    """Return the engine's command."""
     return [sys.executable, "-m", "engine", "run", str(file), "--quiet", "--first-run", *options]
 
 
 @contextmanager
 def api(*options: str) -> Iterator[str]:
-    """A local API in a process of its own; gives its URL."""
+    """Start a local API in its own process; yields its URL."""
     command = [sys.executable, "-m", "engine", "receive", "--port", "0", *options]
     receiver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert receiver.stdout is not None
@@ -117,7 +117,7 @@ def api(*options: str) -> Iterator[str]:
 
 @contextmanager
 def postgresql() -> Iterator[Callable[[str], str]]:
-    """A private PostgreSQL over ODBC, as the tests start it: gives what makes a database and its connection string."""
+    """Start a private PostgreSQL as the tests do; yields a function that creates a database and returns its ODBC string."""
     sys.path.insert(0, str(HERE.parent))
     from tests import servers
 
@@ -129,7 +129,7 @@ def postgresql() -> Iterator[Callable[[str], str]]:
 
 
 def users(text: str, rows: int) -> None:
-    """So many users in a PostgreSQL database."""
+    """Create this many users in a PostgreSQL database."""
     import pyodbc
 
     connection = pyodbc.connect(text, autocommit=True)

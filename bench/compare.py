@@ -1,9 +1,9 @@
-"""The engine against the hand-written loop: the same rows, the same API, run in turn on the same machine.
+"""The engine against the hand-written loop: the same rows, the same API, run alternately on the same machine.
 
     python bench/compare.py                       1,000,000 users, 5 pairs
     python bench/compare.py --rows 100000 --pairs 3
 
-Prints the median of the ratios and the peak memory of each process. Absolute times are only of this machine and hour.
+Prints the median of the ratios and the peak memory of each process. Absolute times hold only for this machine and hour.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def check(ledger: Path, rows: int) -> None:
 
 
 def pair(folder: Path, url: str, rows: int, number: int, in_flight: int) -> tuple[Measured, Measured]:
-    """One run of each, in turn first."""
+    """Run each once; the order alternates."""
     loop_ledger, engine_ledger = folder / f"loop{number}.db", folder / f"engine{number}.db"
     spec = common.spec(folder, f"bench{number}", url, ledger=engine_ledger.name, in_flight=in_flight)
     loop = [sys.executable, str(common.HERE / "handloop.py"), "mdm.db", loop_ledger.name, f"{url}/loop{number}/users"]

@@ -1,12 +1,12 @@
-"""How cost grows: time and memory over 10^3 to 10^7 records, as a picture.
+"""How cost grows: a chart of time and memory over 10^3 to 10^7 records.
 
     python bench/grow.py                          writes bench/grow.svg
     python bench/grow.py --most 100000 --out some.svg
 
 The largest size needs about 6 GB of disk and some minutes.
 
-At each size: the first run (everything is new), one with nothing new, one with 1,000 new records, the second run of a ledger
-with contents and a long journal, and of one whose records are all refused.
+At each size: the first run (everything is new), one with nothing new, one with 1,000 new records, the second run on a
+ledger with contents and a long journal, and the second run on one whose records are all rejected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Points = dict[str, list[tuple[int, float, float]]]
 
 
 def sample(url: str, rows: int, times: int) -> dict[str, tuple[float, float]]:
-    """Median seconds and megabytes of each kind of run at one size."""
+    """Return the median seconds and megabytes of each kind of run at one size."""
     found: dict[str, list[common.Measured]] = {kind: [] for kind in KINDS}
     for number in range(times):
         with tempfile.TemporaryDirectory(prefix="syncledger-bench-") as name:
@@ -56,7 +56,7 @@ def sample(url: str, rows: int, times: int) -> dict[str, tuple[float, float]]:
 
 
 def picture(points: Points) -> str:
-    """Two panels, logarithmic: seconds, and megabytes."""
+    """Return an SVG of two logarithmic panels: seconds, and megabytes."""
     last = max(math.ceil(math.log10(row[0])) for rows in points.values() for row in rows)
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 380" font-family="sans-serif" font-size="12">',

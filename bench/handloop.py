@@ -1,7 +1,7 @@
-"""The loop that someone would write by hand for one table: the yardstick of bench/compare.py.
+"""A hand-written loop for one table: the reference of bench/compare.py.
 
 It runs the engine's statements (keyset page, set-based exclusion, one set-based tracking insert and one log row per
-call) and its POSTs, with raw sqlite3, orjson and http.client, and has nothing else: no checks, no retries, no spec.
+call) and its POSTs with raw sqlite3, orjson and http.client, and nothing else: no checks, no retries, no spec.
 
     python bench/handloop.py SOURCE.db LEDGER.db http://127.0.0.1:PORT/users
 """

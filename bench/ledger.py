@@ -1,9 +1,9 @@
-"""A large ledger: what each statement and each command takes, and which statements scan a table.
+"""A large ledger: the time of each statement and each command, and the statements that scan a table.
 
     python bench/ledger.py                        2.2 million tracked, on SQLite, PostgreSQL and MariaDB
     python bench/ledger.py --scale 0.01 --only sqlite
 
-No statement may read a table whole but those that `MAY_SCAN` in tests/large.py names and defends; it leaves with 1 otherwise.
+Only the statements that `MAY_SCAN` in tests/large.py justifies may scan a table; otherwise the exit code is 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COMMANDS = {
 
 @contextmanager
 def databases(only: list[str], folder: Path) -> Iterator[dict[str, str]]:
-    """A connection string of an empty database of each kind."""
+    """Yield the connection string of an empty database of each kind."""
     makers: dict[str, Callable[[ExitStack], str]] = {
         "sqlite": lambda _: f"sqlite:///{folder / 'ledger.store.db'}",
         "postgresql": lambda stack: stack.enter_context(servers.postgresql()).database("bench"),
@@ -49,13 +49,13 @@ def databases(only: list[str], folder: Path) -> Iterator[dict[str, str]]:
 
 
 def time_statements(db: Connection) -> list[str]:
-    """Print what each statement reads and takes; gives those that scan and are not defended."""
+    """Print the rows and time of each statement; returns those that scan and are not in `MAY_SCAN`."""
     scanning = []
     for name, statement in large.statements(db):
         began = time.monotonic()
         rows = large.rows_read(db, statement)
         seconds = time.monotonic() - began
-        scans = rows > 30 * large.SET  # PostgreSQL scans a table of 10,000 rows, and is right
+        scans = rows > 30 * large.SET  # PostgreSQL rightly scans a table of 10,000 rows
         note = large.MAY_SCAN.get(name, "SCANS") if scans else ""
         print(f"  {name:22} {rows:>10,} rows {seconds * 1000:9.1f} ms  {note}", flush=True)
         if scans and name not in large.MAY_SCAN:
@@ -65,7 +65,7 @@ def time_statements(db: Connection) -> list[str]:
 
 
 def time_commands(text: str, folder: Path) -> None:
-    """Print what each command takes as a process, on a source of a thousand users."""
+    """Print the time of each command as a process, on a source of a thousand users."""
     if not (folder / "mdm.db").exists():
         common.source(folder, 1000)
     file = common.spec(folder, "bench", "http://127.0.0.1:9", ledger=text)

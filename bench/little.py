@@ -1,9 +1,9 @@
-"""A run that has little to do: many records tracked, a few new ones scattered over the key space.
+"""A run with little to do: many records tracked, a few new ones scattered over the key space.
 
     python bench/little.py                        1,000,000 tracked, 1,000 new
     python bench/little.py --rows 100000
 
-Each way of leaving out what is delivered, against the bare SQL of its plan in a process of its own, run in turn.
+Each `exclude` mode against the bare SQL of its plan in a separate process, run alternately.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
         common.add(folder, options.new)
         shutil.copy(folder / "mdm.db", folder / "whole.db")
         for way, body in BARE.items():
-            # Source and ledger in one file serve every way; for two of them the ledger is another alias.
+            # One file with source and ledger serves every mode; two of them open a copy of it as the ledger.
             ledger = "mdm.db" if way == "in_database" else "log.db"
             bare = [sys.executable, "-c", PROGRAM.format(body=body, new=options.new), "mdm.db", ledger]
             spec = common.spec(folder, way, url, ledger=ledger, extra=f"exclude: {way}")

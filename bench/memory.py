@@ -1,4 +1,4 @@
-"""Memory does not grow with the table: peaks of whole processes at two sizes, on SQLite and on PostgreSQL over ODBC.
+"""Memory must not grow with the table: peaks of whole processes at two sizes, on SQLite and on PostgreSQL over ODBC.
 
 python bench/memory.py                        100,000 and 1,000,000 users, 8 calls in flight
 """
@@ -13,7 +13,7 @@ import common
 
 
 def peak(command: list[str], folder: Path) -> float:
-    """Megabytes of a first run."""
+    """Return the peak megabytes of a first run."""
     return common.measure(command, folder).peak
 
 

@@ -1,11 +1,11 @@
-"""The coefficients of the model in docs/scaling.md, measured on PostgreSQL over ODBC, and what it says of larger numbers.
+"""Measures the coefficients of the model in docs/scaling.md on PostgreSQL over ODBC, and extrapolates to larger numbers.
 
     python bench/model.py                         300,000 users
 
     T = N * max( (r + s) / w,  S,  p / (b * f * w) )
 
-N records, w workers, b records per batch, f calls in flight; r: seconds to read and shape one record, s: to write one into
-the ledger (both by the thread that reads), S: what the ledger's server takes for one when two write at once, p: one call.
+N records, w workers, b records per batch, f calls in flight. Seconds: r to read and shape one record, s to write one to
+the ledger (both on the reading thread), S per record in the ledger's server with two writers at once, p for one call.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Coefficients:
     p: float
 
     def seconds(self, records: float, workers: int, in_flight: int = 8) -> float:
-        """The model."""
+        """Return the seconds that the model predicts."""
         return records * max(
             (self.r + self.s) / workers,
             self.shared if workers > 1 else 0.0,
@@ -58,7 +58,7 @@ class Coefficients:
 
 
 def read(spec: Path) -> tuple[float, list[Batch]]:
-    """Seconds per record to read, exclude, shape and encode all of them; and the batches."""
+    """Return the seconds per record to read, exclude, shape and encode all of them, and the batches."""
     loaded, run = load(spec), RunContext.start()
     pipeline = _pipeline(loaded)
     (entity,) = pipeline.entities
@@ -86,7 +86,7 @@ def _pipeline(loaded: Loaded) -> Pipeline:
 
 
 def write(spec: Path, batches: list[Batch], run: RunContext, token: int) -> tuple[float, float]:
-    """Begin and end (of a clock that processes share) of putting batches through the journal, the log and the tracking."""
+    """Write batches to journal, log and tracking; returns begin and end on a clock that processes share."""
     loaded = load(spec)
     with app.connections(_pipeline(loaded)) as opened:
         ledger = app.open_ledger(opened, run, loaded.secrets)
@@ -98,7 +98,7 @@ def write(spec: Path, batches: list[Batch], run: RunContext, token: int) -> tupl
 
 
 def settle(pool: ProcessPoolExecutor, spec: Path, parts: list[list[Batch]]) -> float:
-    """Seconds per record, where each part has a writer of its own, all of one run."""
+    """Return the seconds per record with one writer per part, all in one run."""
     loaded, run = load(spec), RunContext.start()
     with app.connections(_pipeline(loaded)) as opened:
         ledger = app.open_ledger(opened, run, loaded.secrets)
@@ -122,7 +122,7 @@ def _settle(ledger: Ledger, batch: Batch, run: RunContext) -> None:
 
 
 def run(spec: Path, ledger: str, *options: str) -> tuple[float, float]:
-    """Seconds of the entity in a run of the engine, and of its median call."""
+    """Run the engine; returns the seconds of the entity, and of its median call."""
     command = [*common.run(spec, *options), "--format", "json"]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     connection = pyodbc.connect(ledger)

@@ -1,10 +1,10 @@
-"""The nightly run on a large ledger: what it takes, against the same SQL alone.
+"""The nightly run on a large ledger, compared with its SQL alone.
 
     python bench/nightly.py                       2,000,000 tracked records, 1,000 new ones, on SQLite, PostgreSQL and MariaDB
     python bench/nightly.py --rows 100000 --only sqlite
 
-Source and ledger are in one database. Each run is recorded first: then its reading statements, with their values, are executed
-again on a bare connection of the driver, in the same order, and timed. What is left is what the engine adds.
+Source and ledger are in one database. Each run records its reading statements with their values; they are then executed
+again on a bare driver connection, in the same order, and timed. The difference is the engine's overhead.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ FORGET = {
     "mysql": "DELETE t FROM TB_M_USER u JOIN TB_R_SYNC_TRACKING t ON t.EntityType = 'Users' AND t.EntityId = CONVERT(u.Id USING utf8mb4) "
     "COLLATE utf8mb4_bin WHERE CAST(u.NoReg AS SIGNED) % {share} = 0",
 }
-"""Takes about a thousand records out of the tracking table."""
+"""Deletes about a thousand records from the tracking table."""
 
 
 def fill(db: Connection, rows: int) -> None:
-    """So many users in the source, all of them tracked."""
+    """Create this many users in the source, all of them tracked."""
     dialect = db.dialect.name
     text, guid = (
         large.JOIN[dialect],
@@ -78,7 +78,7 @@ def fill(db: Connection, rows: int) -> None:
 
 @contextmanager
 def recorded() -> Iterator[Recorded]:
-    """Every statement that reads, with its values as the driver gets them."""
+    """Record every reading statement, with its values as the driver receives them."""
     statements: Recorded = []
     plain = Connection._execute
 
@@ -95,7 +95,7 @@ def recorded() -> Iterator[Recorded]:
 
 
 def alone(statements: Recorded, text: str) -> float:
-    """Seconds of the same statements on a bare connection."""
+    """Return the seconds of the same statements on a bare connection."""
     if text.startswith("sqlite"):
         raw: Any = sqlite3.connect(text.removeprefix("sqlite:///"), isolation_level=None)
     else:
@@ -115,7 +115,7 @@ def alone(statements: Recorded, text: str) -> float:
 
 
 def nightly(file: Path, text: str, what: str) -> None:
-    """One run and its SQL alone."""
+    """Time one run, and its SQL alone."""
     loaded = load(file, dict(os.environ))
     with recorded() as statements:
         began = time.monotonic()

@@ -1,8 +1,8 @@
-"""A slow API: how near to the ideal the engine comes when each call takes 200 ms.
+"""A slow API: how close the engine comes to the ideal when each call takes 200 ms.
 
     python bench/slow.py                          60,000 users, 8 calls in flight
 
-The ideal is the calls' own time divided by the calls in flight, plus the hand-written loop's time with a quick API.
+The ideal is the total time of the calls divided by the calls in flight, plus the hand-written loop's time with a fast API.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long a process takes to start: help, a check of the shipped spec, and a run of ten records, against bare imports.
+"""Start-up time: help, validation of the shipped spec, and a run of ten records, against bare imports.
 
 python bench/start.py
 """

@@ -1,4 +1,4 @@
-"""What workers bring: one process, then two, on the same rows and the same local API.
+"""Speed-up by workers: one process, then two, on the same rows and the same local API.
 
 python bench/workers.py                       500,000 users, SQLite
 """

@@ -30,7 +30,8 @@ DATABASES = [
 ]
 SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "A")
 NEWEST = migrations.known()[-1].version
-STEPS = "2 (resend ordered), 3 (lease process)"
+STEPS = "2 (resend ordered), 3 (lease process), 4 (watermark revision)"
+LAST = "4 (watermark revision)"
 BATCH = (
     "INSERT INTO TB_R_SYNC_BATCH (BatchId, RunId, Pipeline, EntityType, IdempotencyKey, State, RecordCount, RecordIds, Attempts, "
     "Reason, CreatedOn) VALUES ('{id}', 'r', 'sync', 'Users', 'k-{id}', '{state}', 1, '[\"{id}\"]', 1, '{reason}', {now})"
@@ -181,7 +182,7 @@ def test_migrate_checks_does_it_and_has_nothing_more_to_do(project: Project) -> 
     found = project.cli("migrate", project.file, "--check")
     assert (found.returncode, found.stdout) == (
         1,
-        f"The ledger of sync has 2 migrations to run: to version {STEPS}.\n",
+        f"The ledger of sync has 3 migrations to run: to version {STEPS}.\n",
     )
     found = project.cli("migrate", project.file)
     assert (found.returncode, found.stdout) == (0, f"The ledger of sync was migrated to version {STEPS}.\n")
@@ -209,16 +210,14 @@ def test_looking_at_an_older_ledger_changes_nothing_and_says_what_to_do(project:
     name, *more = command
     found = project.cli(name, project.file, *(["Users", *more] if more else []))
     assert found.returncode == 4
-    assert (
-        "is older than this SyncLedger: 2 migrations to run, the last one to version 3 (lease process)" in found.stderr
-    )
+    assert f"is older than this SyncLedger: 3 migrations to run, the last one to version {LAST}" in found.stderr
     assert f"syncledger migrate {project.file}" in found.stderr
     assert project.ledger("SELECT COUNT(*) FROM sqlite_master WHERE name = 'TB_R_SYNC_VERSION'") == [(0,)]
 
 
 def test_validate_connect_says_what_would_be_migrated(project: Project) -> None:
     found = project.cli("validate", project.file, "--connect")
-    assert "warning: the next run migrates the ledger to version 3 (lease process)" in found.stdout
+    assert f"warning: the next run migrates the ledger to version {LAST}" in found.stdout
     assert found.returncode == 0
     assert project.ledger("SELECT COUNT(*) FROM sqlite_master WHERE name = 'TB_R_SYNC_VERSION'") == [(0,)]
 

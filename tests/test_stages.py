@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from engine.errors import EntityError, SourceError
 from engine.sync.counts import Counts, Flow
 from engine.sync.ledger.lookup import Known
-from engine.sync.model import Batch, Entity, Field, Operation, Rejection
+from engine.sync.model import Batch, Entity, Field, Rejection
 from engine.sync.read import exclude
 from engine.sync.read.block import ORIGIN, ROWS
 from engine.sync.send import chunk
 from engine.sync.shape import shape
+from engine.sync.shape.operations import make
 from tests.project import ROOT
 
 GUID = "4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11"
@@ -138,13 +139,13 @@ def test_the_whole_path_of_stages_reads_the_source_once() -> None:
 
 def test_transforms_read_the_source_once_too() -> None:
     operations = (
-        Operation("rename", {"Name": "FullName"}),
-        Operation("convert", {"FullName": "upper"}),
-        Operation("add", {"Two": "Id * 2"}),
-        Operation("select", "Id > 0"),
-        Operation("fill", {"FullName": ""}),
-        Operation("move", {"FullName": 0}),
-        Operation("cut", ["Id", "FullName"]),
+        make("rename", {"Name": "FullName"}),
+        make("convert", {"FullName": "upper"}),
+        make("add", {"Two": "Id * 2"}),
+        make("select", "Id > 0"),
+        make("fill", {"FullName": ""}),
+        make("move", {"FullName": 0}),
+        make("cut", ["Id", "FullName"]),
     )
     source = Watched(["Id", "Name"], [(number, "x") for number in range(10)])
     table = exclude.tracked(source, ["Id"], Lookup(), Flow(never), page_size=4)
@@ -312,7 +313,7 @@ def test_a_row_that_is_too_short_is_rejected() -> None:
 def test_a_record_that_fails_in_a_transform_is_rejected_with_that_reason_and_counts_as_one() -> None:
     refused: list[Rejection] = []
     counts, pending = Counts(), {"1", "2", "3"}
-    steps = (Operation("add", {"Half": "10 / Id"}), Operation("select", "Id != 3"))
+    steps = (make("add", {"Half": "10 / Id"}), make("select", "Id != 3"))
     shaped = shape.records(
         with_origin(["Id"], [0], [2], [3]), entity(transform=steps), Flow(refused.append, counts, pending)
     )

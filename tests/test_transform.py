@@ -19,9 +19,10 @@ import pytest
 from engine.errors import EntityError
 from engine.spec import expressions
 from engine.sync.counts import Counts, Flow
-from engine.sync.model import Entity, Field, Operation, Rejection
+from engine.sync.model import Entity, Field, Rejection
 from engine.sync.read.block import ORIGIN
 from engine.sync.shape import shape
+from engine.sync.shape.operations import make
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums
 
@@ -37,7 +38,7 @@ def apply(
     """Records after the operations, the rejections and the counts. A row's ID is its number, from 1."""
     refused: list[Rejection] = []
     counts = Counts()
-    operations = tuple(Operation(name, argument) for step in steps for name, argument in step.items())
+    operations = tuple(make(name, argument) for step in steps for name, argument in step.items())
     contract = (
         tuple(Field(name, kind.rstrip("?"), kind.endswith("?")) for name, kind in fields.items()) if fields else None  # type: ignore[arg-type]
     )

@@ -1,4 +1,4 @@
-"""What the commands share: options, reading a spec, printing."""
+"""Shared by the commands: options, reading a spec, printing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ format_option = click.option(
 
 
 def log_options(command: Command) -> Command:
-    """`--quiet` and `--log-format`."""
+    """Add `--quiet` and `--log-format` to a command."""
     command = click.option("-q", "--quiet", is_flag=True, help="No progress; only warnings and errors on stderr.")(
         command
     )
@@ -45,7 +45,7 @@ def log_options(command: Command) -> Command:
 
 
 def load_spec(spec: Path, format_: str) -> Loaded:
-    """A spec to act on. What is wrong with it is printed in the asked format, and the process leaves with 2."""
+    """Load a spec and print its warnings. On errors, report them in the requested format and exit with 2."""
     try:
         loaded = load(spec)
     except SpecError as failure:
@@ -56,7 +56,7 @@ def load_spec(spec: Path, format_: str) -> Loaded:
 
 
 def chosen(pipeline: Pipeline, names: Sequence[str], format_: str) -> tuple[Entity, ...]:
-    """The entities that were named; the process leaves with 2 for a name that is none."""
+    """Return the named entities (all without names); exit with 2 for an unknown name."""
     try:
         return runner.chosen(pipeline, names)
     except SpecError as failure:
@@ -64,7 +64,7 @@ def chosen(pipeline: Pipeline, names: Sequence[str], format_: str) -> tuple[Enti
 
 
 def canonical_ids(entity: Entity, texts: Sequence[str]) -> list[str]:
-    """IDs as a person typed them, each once. Raises a usage error for one that cannot be one."""
+    """Return typed IDs in canonical form, each once. Raises `click.UsageError` for an invalid one."""
     try:
         return list(dict.fromkeys(parse(text, len(entity.id)) for text in texts))
     except InvalidID as failure:
@@ -72,7 +72,7 @@ def canonical_ids(entity: Entity, texts: Sequence[str]) -> list[str]:
 
 
 def leave_with_problems(failure: SpecError, format_: str) -> NoReturn:
-    """Print problems and leave with 2."""
+    """Report the problems and exit with 2: as JSON here, as text through `main`."""
     if format_ == "json":
         say_json({"problems": [problem_json(problem) for problem in failure.problems]})
         sys.exit(failure.exit_code)
@@ -88,7 +88,7 @@ def problem_json(problem: Any) -> dict[str, Any]:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or 120 columns where there is none."""
+    """A console as wide as the terminal, or 120 columns without one."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else 120
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
@@ -106,7 +106,7 @@ def table(columns: list[tuple[str, str]], rows: list[list[str]]) -> Table:
 
 
 def print_table(columns: list[tuple[str, str]], rows: list[list[str]]) -> None:
-    """Print a table whole: where the terminal is narrower, it wraps lines, and nothing is cut."""
+    """Print a table without truncation; a narrower terminal wraps its lines."""
     made, shown = table(columns, rows), console()
     natural = shown.measure(made, options=shown.options.update(width=10_000)).maximum
     shown.width = max(shown.width, natural)
@@ -114,7 +114,7 @@ def print_table(columns: list[tuple[str, str]], rows: list[list[str]]) -> None:
 
 
 def log_setup(log_format: str, *, quiet: bool) -> logs.Formatter:
-    """Log lines on stderr, without any secret that was read."""
+    """Set up logging to stderr, with all known secrets masked."""
     formatter = logs.setup(as_json=log_format == "json", quiet=quiet)
     formatter.masks.append(masked)
     return formatter

@@ -1,4 +1,4 @@
-"""`completion`: the script by which a shell completes commands and options."""
+"""`completion`: the shell script that completes commands and options."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ Register-ArgumentCompleter -Native -CommandName %(prog_name)s -ScriptBlock {
 
 
 class PowerShell(ShellComplete):
-    """Completion in PowerShell 5 and later; where nothing is offered it completes files itself."""
+    """Completion in PowerShell 5 and later; without candidates the shell completes file names itself."""
 
     name = "powershell"
     source_template = _POWERSHELL
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one at the cursor, and that word."""
+        """Return the words before the cursor, and the word at it."""
         words, incomplete = os.environ["COMP_WORDS"].split("\n")[1:], os.environ.get("COMP_WORD", "")
         if incomplete and words and words[-1] == incomplete:
             words.pop()
         return words, incomplete
 
     def format_completion(self, item: CompletionItem) -> str:
-        """A line: the value, a tab, what it does (PowerShell takes no empty help)."""
+        """Return a line: value, tab, help (PowerShell rejects an empty help)."""
         return f"{item.value}\t{item.help or item.value}"
 
     def complete(self) -> str:
-        """All lines; files are left to the shell."""
+        """Return all candidates, one per line; file names are left to the shell."""
         args, incomplete = self.get_completion_args()
         items = self.get_completions(args, incomplete)
         return "\n".join(self.format_completion(item) for item in items if item.type == "plain")

@@ -53,7 +53,7 @@ def demo(rows: int, folder: Path, fresh: bool) -> int:
     say(f"{sum(counts.values()):,} rows of generated HR data in {folder}/mdm.db and {folder}/ess.db")
     server = Receiver()
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-    # A process of its own, exactly as it would run against the real databases.
+    # A separate process, exactly as against real databases.
     command = [sys.executable, "-m", "engine", "run", str(spec), "--first-run"]
     say(f"$ syncledger run {spec} --first-run      (the connections and the API are set for this run)")
     say()
@@ -74,12 +74,12 @@ def demo(rows: int, folder: Path, fresh: bool) -> int:
 
 
 def _project(folder: Path) -> Path:
-    """The shipped spec: in place in a checkout, as a copy beside the demo's databases otherwise."""
+    """Return the shipped spec: in place in a checkout, otherwise as a copy next to the demo's databases."""
     shipped = assets.folder("pipelines") / "sync.yaml"
     if (Path.cwd() / "pipelines" / "sync.yaml").exists() and (Path.cwd() / "pipelines" / "sync.yaml").samefile(shipped):
         return Path("pipelines/sync.yaml")
     folder.mkdir(parents=True, exist_ok=True)
-    # The templates of the HR job belong to this project: what ships for every project is the paging and the ledger.
+    # Copy the HR job's templates too: only those for paging and the ledger are shared by all projects.
     templates = folder / "templates" / "sql"
     templates.mkdir(parents=True, exist_ok=True)
     for template in (assets.folder("templates") / "sql").glob("*.sql.j2"):

@@ -1,4 +1,4 @@
-"""`init`: a new project that runs at once."""
+"""`init`: write a new project that can run immediately."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def init(directory: Path, connection: str | None, name: str | None) -> int:
 
 
 def _of_table(directory: Path, connection: str, name: str) -> int:
-    """A project that sends a table of the user's own."""
+    """Write a project that sends an existing table."""
     masks.remember(Secrets(dsn.secrets(connection)))
     connection = table.absolute(connection)
     found = table.read(connection, name, directory)
@@ -136,7 +136,7 @@ def _of_table(directory: Path, connection: str, name: str) -> int:
 
 
 def _write(directory: Path, files: dict[str, str], *others: str) -> None:
-    """Write files and the schema; nothing where one of them, or of `others`, is there."""
+    """Write the files and the schema; raises before writing anything if one of them, or of `others`, exists."""
     taken = [name for name in (*files, *others, "schema/pipeline.schema.json") if (directory / name).exists()]
     if taken:
         raise click.ClickException(f"{directory / taken[0]} exists already; nothing was written")

@@ -1,4 +1,4 @@
-"""What a person may do to the ledger, each act with an audit row."""
+"""Commands that change the ledger by hand; each writes an audit row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How `plan` shows a request: some of its records to read, or the exact bytes; and the statements that read the source."""
+"""How `plan` shows a request (some of its records, or the exact bytes) and the statements that read the source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.sync.plan import EntityPlan, Request
 
 
 def request_json(request: Request, records: int, *, full: bool) -> dict[str, Any]:
-    """One request: its exact bytes as text under `body`, or its first records under `shown`."""
+    """Return a request as JSON: its exact bytes as text under `body`, or its first records under `shown`."""
     head = {
         "method": request.method, "url": request.url, "headers": dict(request.headers),
         "bytes": len(request.body), "records": request.records,
@@ -26,7 +26,7 @@ def request_json(request: Request, records: int, *, full: bool) -> dict[str, Any
 
 
 def show_request(request: Request, records: int, *, full: bool) -> None:
-    """The request as a person reads it."""
+    """Print a request as text."""
     say()
     say(f"{request.method} {request.url}")
     for name, value in request.headers.items():
@@ -43,7 +43,7 @@ def show_request(request: Request, records: int, *, full: bool) -> None:
 
 
 def _first(body: bytes, wanted: int) -> tuple[list[Any], Any]:
-    """The first records of a body, and the body with only these. Numbers keep every digit."""
+    """Return the first records of a body, and the body with only these. Numbers keep every digit."""
 
     def exact(text: str) -> orjson.Fragment:
         return orjson.Fragment(text.encode())
@@ -56,7 +56,7 @@ def _first(body: bytes, wanted: int) -> tuple[list[Any], Any]:
 
 
 def statements_json(made: EntityPlan) -> list[dict[str, Any]]:
-    """The statements of an entity with their parameters, in order."""
+    """Return the statements of an entity with their parameters, in order."""
     return [
         {"what": what, "sql": masked(statement.text), "parameters": [_plain(value) for value in statement.parameters]}
         for what, statement in made.statements
@@ -64,7 +64,7 @@ def statements_json(made: EntityPlan) -> list[dict[str, Any]]:
 
 
 def show_statements(made: EntityPlan) -> None:
-    """The statements of an entity as a person reads them; each value stands for one `?`, in order."""
+    """Print the statements of an entity; the parameters fill the `?` in order."""
     for what, statement in made.statements:
         say()
         say(f"{made.name}: {what}")
@@ -81,7 +81,7 @@ def _lines(statement: Statement) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A parameter as JSON can hold it, without secrets."""
+    """Return a parameter as a JSON value, with secrets masked."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     return masked(value.hex() if isinstance(value, (bytes, bytearray)) else str(value))

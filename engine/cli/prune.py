@@ -1,4 +1,4 @@
-"""`prune`: delete what is old in the ledger and not needed any more."""
+"""`prune`: delete old ledger rows that are no longer needed."""
 
 from __future__ import annotations
 

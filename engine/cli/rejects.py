@@ -1,4 +1,4 @@
-"""`rejects`: the records that were refused."""
+"""`rejects`: list the rejected records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Examples:
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER = re.compile(r"[-+]?[0-9]+([.][0-9]+)?")
 _SHOWN = 1000
-"""So many records at most are shown to people."""
+"""The most records in text output."""
 _AT_ONCE = 1000
 _COLUMNS = (
     "entity",
@@ -87,7 +87,7 @@ def rejects(spec: Path, entities: tuple[str, ...], state: str | None, format_: s
 
 
 def _print_json(pipeline: str, found: Iterator[Reject]) -> None:
-    """One document, written while it is read: a ledger may hold more refused records than fit into memory."""
+    """Stream one document: a ledger may hold more rejected records than fit into memory."""
     say_exact(f'{{\n  "pipeline": {json_text(pipeline)},\n  "rejects": [', end="")
     before = "\n"
     while some := list(islice(found, _AT_ONCE)):
@@ -107,7 +107,7 @@ def _print_csv(found: Iterable[Reject]) -> None:
 
 
 def _harmless(name: str, value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula, made plain text (OWASP, CSV injection); one line, secrets masked."""
+    """Make text that a spreadsheet would read as a formula plain (OWASP, CSV injection), on one line; mask the reason."""
     if not isinstance(value, str):
         return value
     shown = printable(masked(value) if name == "reason" else value)
@@ -144,7 +144,7 @@ def _show(shown: list[Reject]) -> None:
 
 
 def _more(standings: dict[str, Standing], names: Sequence[str], state: str | None) -> str:
-    """What to say below a list that is cut."""
+    """Return the line below a truncated list."""
     all_, parked = (sum(getattr(standings[name], key) for name in names) for key in ("rejected", "parked"))
     total = {"": all_, RejectState.PARKED: parked, RejectState.REJECTED: all_ - parked}[state or ""]
     return f"The first {_SHOWN:,} of {count(total, 'rejected record')}; `--format csv` or `--format json` gives all of them."

@@ -1,4 +1,4 @@
-"""`run`: the main job."""
+"""`run`: send all due records."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def run(
 
 
 def _ask(question: str) -> bool:
-    """Ask whoever sits at the terminal; nobody there says no."""
+    """Ask for confirmation on the terminal; without one the answer is no."""
     return sys.stdin.isatty() and sys.stderr.isatty() and click.confirm(safe(question), err=True)
 
 
@@ -126,11 +126,11 @@ def _progress(live: bool) -> Live | Lines:
 
 @contextmanager
 def _crew(spec: Path, workers: int | None, cluster: str | None) -> Iterator[Crew | None]:
-    """Those who share the work; None where this process does it alone."""
+    """Yield the crew of workers; None when this process works alone."""
     if not cluster and (workers or 1) == 1:
         yield None
         return
-    # Imported only here: a run that nobody shares starts without them.
+    # Imported here: a run without workers starts faster.
     from engine.runtime import executors as crews  # noqa: PLC0415 - processes and clusters only where they are asked for
 
     with crews.cluster(spec, cluster) if cluster else crews.local(spec, workers or 1) as made:
@@ -138,7 +138,7 @@ def _crew(spec: Path, workers: int | None, cluster: str | None) -> Iterator[Crew
 
 
 def show(report: RunReport) -> None:
-    """The summary table and what to make of it."""
+    """Print the summary table, the remarks and the verdict."""
     if report.error:
         say(f"error: {report.error}", err=True)
     if not report.entities:
@@ -183,11 +183,11 @@ _COLUMNS: dict[str, Callable[[Counts], int]] = {
     "Calls": lambda counts: counts.calls,
 }
 _IF_ANY = {"Dropped", "Waiting", "Settled", "Rejected", "Failed", "In doubt"}
-"""Columns that are worth their width only when there is something in them."""
+"""Columns shown only if one of their values is not zero."""
 
 
 def _read(report: RunReport) -> str:
-    """How far a cancelled run came, where the sources' rows were counted."""
+    """Return how far a cancelled run came, if the rows of the sources were counted."""
     counted = [entity for entity in report.entities if entity.rows is not None]
     if not counted:
         return ""
@@ -195,7 +195,7 @@ def _read(report: RunReport) -> str:
 
 
 def remarks(report: RunReport) -> Iterator[str]:
-    """What a person should know beside the numbers."""
+    """Yield notes on earlier rejections and on records that were sent again."""
     counts = [entity.counts for entity in report.entities]
     resting, before = sum(c.resting for c in counts), sum(c.rejected_before for c in counts)
     if resting + before:
@@ -208,7 +208,7 @@ def remarks(report: RunReport) -> Iterator[str]:
 
 
 def verdict(report: RunReport) -> str:
-    """One sentence on the whole run."""
+    """Return one sentence on the whole run."""
     counts = [entity.counts for entity in report.entities]
     accepted, due, known = sum(c.accepted for c in counts), sum(c.due for c in counts), sum(c.excluded for c in counts)
     seconds = f"{report.seconds:.1f} s"

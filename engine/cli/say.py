@@ -1,4 +1,4 @@
-"""The only way to the screen: every text without secrets and without characters that a terminal would obey."""
+"""All screen output goes through here: secrets are masked, terminal control characters escaped."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _EXACT = frozenset(
         "forgotten", "not_tracked", "offered", "not_refused",
     }
 )  # fmt: skip
-"""Keys of documents whose values name something, or are what is sent: never the API's words, and of use only whole."""
+"""JSON keys whose values are not masked: names, IDs and what is sent. They hold no API text, and are useless in part."""
 
 
 def safe(text: str) -> str:
-    """A text as it may be shown: one line, secrets masked."""
+    """Return the text as one printable line, with secrets masked."""
     return printable(masked(text))
 
 
 def say(text: str = "", *, err: bool = False) -> None:
-    """One line for people."""
+    """Print one line."""
     click.echo(safe(text), err=err)
 
 
@@ -38,7 +38,7 @@ _COLLECTED: ContextVar[list[Any] | None] = ContextVar("_COLLECTED", default=None
 
 @contextmanager
 def collected() -> Iterator[list[Any]]:
-    """What `say_json` is given inside, instead of being printed."""
+    """Collect the documents given to `say_json` in this context instead of printing them."""
     documents: list[Any] = []
     token = _COLLECTED.set(documents)
     try:
@@ -48,13 +48,13 @@ def collected() -> Iterator[list[Any]]:
 
 
 def say_exact(text: str, *, end: str = "\n") -> None:
-    """A text of several lines: a pipe or a file gets it as it is, a terminal what it can show. The caller answers for secrets."""
+    """Print text of several lines: unchanged to a pipe or file, escaped on a terminal. The caller masks secrets."""
     shown = text if not sys.stdout.isatty() else "\n".join(map(printable, text.split("\n")))
     click.echo(shown.encode() + end.encode(), nl=False)
 
 
 def say_json(document: Any) -> None:
-    """One JSON document on stdout, in UTF-8 whatever the console."""
+    """Print one JSON document on stdout, always in UTF-8."""
     documents = _COLLECTED.get()
     if documents is not None:
         documents.append(document)
@@ -63,14 +63,14 @@ def say_json(document: Any) -> None:
 
 
 def json_text(document: Any) -> str:
-    """A document as JSON that may be shown."""
+    """Return a document as JSON, with secrets masked and control characters escaped."""
     made = orjson.dumps(_safe_values(document), default=str, option=orjson.OPT_INDENT_2)
     return printable_json(made.decode())
 
 
 def _safe_values(value: Any, key: object = None) -> Any:
     if isinstance(value, dict):
-        # A header may be called `id`; its value is no name.
+        # A header may be named `id`; its value is masked all the same.
         return {_whole(name): _safe_values(inner, None if key == "headers" else name) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_safe_values(inner, key) for inner in value]
@@ -80,5 +80,5 @@ def _safe_values(value: Any, key: object = None) -> Any:
 
 
 def _whole(text: Any) -> Any:
-    """What no UTF-8 can say (a lone surrogate of a broken name) as an escape."""
+    """Escape what UTF-8 cannot encode: a lone surrogate of a broken name."""
     return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text

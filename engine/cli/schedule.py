@@ -57,7 +57,7 @@ def schedule(specs: tuple[Path, ...], count: int | None, format_: str, log_forma
 
 
 def _show(made: list[Entry], memory: Memory, count: int, format_: str) -> int:
-    """The next due times as a start now would have them. A ledger that cannot be read leaves its pipeline out, and exit code 4."""
+    """Print the next due times of a start now. Leaves out a pipeline whose ledger cannot be read, and returns 4."""
     now, plans, failed = utc_now(), [], False
     for entry in made:
         try:

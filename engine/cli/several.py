@@ -1,4 +1,4 @@
-"""One command over several specs, one after the other."""
+"""Runs one command over several specs, in order."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from engine.errors import Problem, SpecError
 from engine.sync.spec.load import load
 
 _GRAVITY = (0, 1, 3, 2, 4, 70, 130)
-"""Exit codes, the gravest last."""
+"""Exit codes in ascending severity."""
 _CANCELLED = 130
 
 
 def specs(command: Callable[..., int]) -> Callable[..., int]:
-    """The argument SPEC...: `command` is called with each spec in order. The exit code is the gravest of all.
+    """Add the argument SPEC...: call `command` for each spec in order, and return the most severe exit code.
 
-    All specs are read before the first is acted on. Of several, JSON is one document: a list under `runs`.
+    All specs are loaded before the first call. For several specs, JSON output is one document: a list under `runs`.
     """
 
     @functools.wraps(command)
@@ -51,7 +51,7 @@ def specs(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _check(specs: tuple[Path, ...], format_: str) -> None:
-    """Leaves with every problem of every spec, before anything is done."""
+    """Exit with all problems of all specs, before any of them is run."""
     problems: list[Problem] = []
     for spec in specs:
         try:

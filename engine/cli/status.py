@@ -1,4 +1,4 @@
-"""`status`: last runs, and what stands in the ledger."""
+"""`status`: the last runs, and the state of the ledger."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def status(spec: Path, limit: int, format_: str) -> int:
         watermarks = ledger.watermarks() if ledger else {}
         parks = [park for url in urls if ledger and (park := ledger.parked(url))]
         _audit(opened, loaded.secrets)
-    # Entities of the spec first, in its order; then what the ledger still holds of others.
+    # Entities of the spec first, in its order; then others that the ledger still holds.
     names = [entity.name for entity in pipeline.entities]
     ordered = {name: standings.get(name, Standing()) for name in [*names, *sorted(set(standings) - set(names))]}
     if format_ == "json":
@@ -74,7 +74,7 @@ def status(spec: Path, limit: int, format_: str) -> int:
 
 
 def _audit(opened: app.Connections, secrets: Secrets) -> None:
-    """Who looked, when. A ledger that this person may only read is no reason to show nothing."""
+    """Record who looked, and when. With read-only access to the ledger the status is shown all the same."""
     try:
         app.audit(opened, secrets, "Status")
     except LedgerError as failure:

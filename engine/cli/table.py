@@ -1,4 +1,4 @@
-"""What `init` writes for a table that is there: its spec, its SQL, and where its database is."""
+"""What `init` writes for an existing table: its spec, its SQL and its connection."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ class Table:
 
     @property
     def short(self) -> str:
-        """The name without its schema, fit for files, URLs and the pipeline."""
+        """The name without its schema, safe for file names, URLs and the pipeline's name."""
         return re.sub(r"[^A-Za-z0-9_.-]", "_", self.name.rpartition(".")[2]).lower()
 
 
 def absolute(connection: str) -> str:
-    """A SQLite file as the user names it, from the current folder, also where the project is another folder."""
+    """Make the path of a SQLite file absolute: the user gives it relative to the current folder, not the project's."""
     file = Path(connection.removeprefix(dsn.SQLITE))
     return f"{dsn.SQLITE}{file.absolute()}" if connection.startswith(dsn.SQLITE) and file.is_file() else connection
 
 
 def read(connection: str, name: str, root: Path) -> Table:
-    """The table as its database describes it. Raises `ConnectionFailed`, also where there is no such table."""
+    """Read a table's description from its database. Raises `ConnectionFailed`, also if there is no such table."""
     if not PLAIN_TABLE.fullmatch(name):
         raise ConnectionFailed(f"{name!r} is no plain name of a table, such as customers or dbo.customers")
     opened = connect.open_source("default", connection, root)
@@ -85,13 +85,13 @@ def _rows(opened: Connection, name: str) -> list[Any]:
 
 def _field(declared: str, *, nullable: bool, mssql: bool) -> str:
     words = declared.casefold().partition("(")[0].split()
-    # `timestamp` of SQL Server is another word for rowversion.
+    # SQL Server's `timestamp` is a synonym of rowversion.
     kind = "binary" if mssql and words == ["timestamp"] else _FIELD_TYPES.get(words[0] if words else "", "string")
     return kind + ("?" if nullable else "")
 
 
 def spec(table: Table) -> str:
-    """A spec with one entity that sends the table."""
+    """Return a spec with one entity that sends the table."""
     return f"""\
 # yaml-language-server: $schema=../schema/pipeline.schema.json
 version: 1
@@ -133,13 +133,13 @@ def _id(table: Table) -> str:
 
 
 def sql(table: Table) -> str:
-    """The template that reads the table."""
+    """Return the template that reads the table."""
     names = ", ".join(name if _PLAIN.fullmatch(name) else table.dialect.quote(name) for name, _ in table.columns)
     return _TEMPLATE.format(names=names, table=table.name)
 
 
 def environment(connection: str) -> str:
-    """The .env file: it holds the connection string, and stays out of version control."""
+    """Return the .env file. It holds the connection string, so it stays out of version control."""
     quoted = connection.replace("\\", "\\\\").replace("'", "\\'")
     return f"""\
 SOURCE_CONNECTION='{quoted}'
@@ -150,5 +150,5 @@ API_TOKEN=change-me
 
 
 def _yaml(text: str) -> str:
-    """A name as a YAML scalar, quoted where it is not plainly text."""
+    """Return a name as a YAML scalar, quoted unless it is plainly text."""
     return text if _PLAIN.fullmatch(text) and not _WORDS.fullmatch(text) else json.dumps(text)

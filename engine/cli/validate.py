@@ -1,4 +1,4 @@
-"""`validate`: everything that is wrong with specs and templates, at once."""
+"""`validate`: report all problems of specs and templates at once."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def validate(specs: tuple[Path, ...], connect: bool, api: bool, format_: str) ->
 
 
 def _outside(found: list[Examined], *, connect: bool, api: bool, quiet: bool) -> tuple[list[Problem], bool]:
-    """All problems, those of the databases and the API too, and whether one could not be reached; a missing variable is an error here."""
+    """Return all problems, including those of databases and API, and whether one was unreachable while the specs are sound.
+
+    A missing variable is an error here.
+    """
     from engine.runtime.api_check import check_api  # noqa: PLC0415 - petl and drivers only where they are used
     from engine.runtime.connection_check import check_connections  # noqa: PLC0415
 
@@ -92,7 +95,7 @@ def _print(problems: list[Problem], format_: str, specs: int) -> None:
 
 
 def _annotation(problem: Problem) -> str:
-    """https://docs.github.com/actions/reference/workflow-commands-for-github-actions, escapes included."""
+    """Escaped as in https://docs.github.com/actions/reference/workflow-commands-for-github-actions."""
     message = safe(problem.message).replace("%", "%25")
     file = safe(problem.file).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{problem.severity} file={file},line={problem.line},col={problem.column}::{message}"

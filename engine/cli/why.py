@@ -107,7 +107,6 @@ def _sentences(answer: Answer) -> Iterator[str]:
 
 
 def _said(verdict: Verdict) -> str:
-    """One line of the history."""
     what = _VERDICTS[verdict.verdict, verdict.by]
     status = f" (HTTP {verdict.status})" if verdict.status and verdict.verdict is VerdictKind.REJECTED else ""
     where = f" in batch {verdict.batch}" if verdict.batch else ""

@@ -1,1 +1,1 @@
-"""Generated HR data and a local API, to see the engine at work without a company around it."""
+"""Generated HR data and a local API, to try the engine without real systems."""

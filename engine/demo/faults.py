@@ -1,6 +1,6 @@
-"""How the local API misbehaves when it is told to: a script of steps per path, each a fault of real networks and servers.
+"""Fault injection for the local API: a script of steps per path, each a fault of real networks and servers.
 
-The faults themselves are plain functions over a standard-library request handler, so that any test server can use them.
+The faults are plain functions over a standard-library request handler, so any test server can use them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from engine.spec.suggest import did_you_mean
 
 ANY = "*"
 
-# In Python `$` also matches before a last line break.
+# In Python `$` also matches before a trailing line break.
 _DURATION = {"type": "string", "pattern": durations.PATTERN.replace("$", r"\Z")}
 _BYTES = {"type": "string", "pattern": "^[\u0000-\u00ff]*$"}
 """Each character is one byte."""
@@ -64,7 +64,10 @@ SCHEMA = {"type": "object", "additionalProperties": {"type": "array", "minItems"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one call meets. `raw` is the whole answer, byte by byte. `refuse` holds for batches with one of these IDs only; others are answered as usual."""
+    """The answer to one call. `raw` is the whole answer, byte by byte.
+
+    `refuse` limits the step to batches with one of these IDs; others get the usual answer.
+    """
 
     times: int = 1
     status: int = 200
@@ -82,7 +85,7 @@ class Step:
     verdicts: Mapping[str, frozenset[str]] | None = None
 
     def stores(self) -> bool:
-        """True when the records count as stored, whatever the answer says: by default those of a 2xx."""
+        """Return True if the records count as stored, whatever the answer says; by default on a 2xx."""
         return 200 <= self.status < 300 if self.store is None else self.store
 
 
@@ -90,21 +93,21 @@ USUAL = Step()
 
 
 class Script:
-    """The steps of each path, in order; the last one stays. `*` stands for every other path."""
+    """The steps of each path, in order; the last one repeats. `*` matches every other path."""
 
     def __init__(self, steps: Mapping[str, list[Step]]) -> None:
         self._left = {path: [step for step in given for _ in range(step.times)] for path, given in steps.items()}
         self._lock = threading.Lock()
 
     def next(self, path: str) -> Step:
-        """What the next call of a path meets."""
+        """Return the step for the next call of a path."""
         with self._lock:
             left = self._left.get(path, self._left.get(ANY, [USUAL]))
             return left.pop(0) if len(left) > 1 else left[0]
 
 
 def load(file: Path) -> Script:
-    """A script from YAML. Raises `SpecError` with each thing that is wrong, where it stands."""
+    """Load a script from YAML. Raises `SpecError` with all problems and their positions."""
     document = read(file, str(file))
     errors = list(Draft202012Validator(SCHEMA).iter_errors(document.data))
     problems = [problem for error in errors for problem in _problems(document, error)]
@@ -115,7 +118,7 @@ def load(file: Path) -> Script:
 
 
 def _problems(document: Document, error: Any) -> Iterator[Problem]:
-    """What is wrong, an unknown key at the key."""
+    """Yield the problems of a schema error; an unknown key is reported at the key."""
     place = tuple(error.absolute_path)
     known = error.schema.get("properties", {}) if error.validator == "additionalProperties" else {}
     unknown = [key for key in error.instance if key not in known] if known else []
@@ -126,7 +129,7 @@ def _problems(document: Document, error: Any) -> Iterator[Problem]:
 
 
 def _too_long(document: Document, data: Any, place: Place) -> Iterator[Problem]:
-    """Durations beyond the longest one, wherever they stand."""
+    """Yield a problem for every duration above the maximum, at any depth."""
     for key, value in data.items() if isinstance(data, dict) else enumerate(data):
         if key in ("delay", "drip", "pause") and isinstance(value, str):
             problem = durations.too_long(value)
@@ -157,7 +160,7 @@ def _step(data: dict[str, Any]) -> Step:
 
 
 def whole_body(handler: BaseHTTPRequestHandler) -> bytes | None:
-    """The body of a request, or None where the client went away before it had sent all of it: that is no request."""
+    """Return the body of a request; None if the client disconnected before sending all of it."""
     length = int(handler.headers.get("Content-Length") or 0)
     try:
         body = handler.rfile.read(length)
@@ -175,7 +178,7 @@ def whole_body(handler: BaseHTTPRequestHandler) -> bytes | None:
 def send(
     handler: BaseHTTPRequestHandler, status: int, content: bytes, headers: Mapping[str, str] | None = None
 ) -> None:
-    """A whole answer. A Content-Length among the headers is sent as it is, and the connection then closed."""
+    """Send a whole answer. A Content-Length in `headers` is sent unchanged, and the connection is then closed."""
     handler.send_response(status)
     for name, value in (headers or {}).items():
         handler.send_header(name, value)
@@ -188,7 +191,7 @@ def send(
 
 
 def break_off(handler: BaseHTTPRequestHandler, status: int, content: bytes, promised: int) -> None:
-    """An answer that ends before the length it promised."""
+    """Send an answer that ends before its Content-Length."""
     handler.send_response(status)
     handler.send_header("Content-Length", str(promised))
     handler.end_headers()
@@ -206,7 +209,7 @@ def reset(handler: BaseHTTPRequestHandler) -> None:
 
 
 def drip(handler: BaseHTTPRequestHandler, every: float, wait: Callable[[float], bool]) -> None:
-    """A byte now and then, for ever: no single read times out. `wait` sleeps and says when to stop."""
+    """Send a byte each `every` seconds without end: no single read times out. `wait` sleeps and returns True to stop."""
     handler.send_response(200)
     handler.send_header("Content-Length", "100000")
     handler.end_headers()
@@ -215,12 +218,12 @@ def drip(handler: BaseHTTPRequestHandler, every: float, wait: Callable[[float], 
             handler.wfile.write(b" ")
             handler.wfile.flush()
     except OSError:
-        pass  # the client left, as it should
+        pass  # the client disconnected, as it should
     handler.close_connection = True
 
 
 def verdicts(step: Step, ids: list[str]) -> bytes:
-    """An answer with a verdict per record: `{"items": [{"Id", "status", "error"}]}`."""
+    """Return an answer with a verdict per record: `{"items": [{"Id", "status", "error"}]}`."""
     kinds = step.verdicts or {}
     items: list[dict[str, Any]] = []
     for id_ in ids:

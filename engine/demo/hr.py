@@ -1,4 +1,4 @@
-"""Generated HR master data: the five tables that `pipelines/sync.yaml` reads. The same rows for the same number, always."""
+"""Generated HR master data: the five tables that `pipelines/sync.yaml` reads. The same number always gives the same rows."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ class HRTable:
     row: Callable[[random.Random, int], Row]
 
     def rows(self, users: int) -> Iterator[Row]:
-        """Its rows for this many users; more users only add rows."""
+        """Yield the rows for this many users; more users only append rows."""
         source = random.Random(self.name)  # noqa: S311 - sample data
         return (self.row(source, number) for number in range(self.count(users)))
 
     def count(self, users: int) -> int:
-        """How many rows go with this many users."""
+        """Return the number of rows for this many users."""
         return max(1, round(users * self.share))
 
 
@@ -187,7 +187,7 @@ TABLES = (
 
 
 def create_table(table: HRTable, types: dict[Kind, str]) -> str:
-    """The CREATE TABLE statement with these column types."""
+    """Return the CREATE TABLE statement with these column types."""
     columns = ", ".join(
         f"{name} {types[kind]}{' NOT NULL PRIMARY KEY' if name == 'Id' else ''}" for name, kind in table.columns
     )
@@ -195,7 +195,7 @@ def create_table(table: HRTable, types: dict[Kind, str]) -> str:
 
 
 def fill_sqlite(folder: Path, users: int) -> dict[str, int]:
-    """Make or top up `mdm.db` and `ess.db` in a folder; gives the rows of each table."""
+    """Create or extend `mdm.db` and `ess.db` in a folder; returns the number of rows of each table."""
     folder.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
     for file, database in (("mdm.db", "default"), ("ess.db", "ess")):

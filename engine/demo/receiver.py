@@ -14,9 +14,9 @@ from engine.demo import faults, wire
 from engine.http import codings
 
 MAX_BODY = 256 * 1024 * 1024
-"""Bytes of a request's body, as it comes and unpacked."""
+"""The most bytes of a request body, as received and decompressed."""
 _PATIENCE = 60.0
-"""Seconds for which a client may send nothing of what it announced."""
+"""Read timeout in seconds: how long a client may pause within a request."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Tally:
     ids: Counter[str] = field(default_factory=Counter)
 
     def as_json(self) -> dict[str, int]:
-        """The numbers."""
+        """Return the counts as JSON."""
         return {
             "calls": self.calls, "records": self.records, "distinct": len(self.ids),
             "doubled": sum(count - 1 for count in self.ids.values()), "replayed_keys": self.replayed,
@@ -37,7 +37,7 @@ class Tally:
 
 
 class Receiver(ThreadingHTTPServer):
-    """The API. It honours `Idempotency-Key`: a batch that comes again under its key is answered, but not stored again."""
+    """The API. It honours `Idempotency-Key`: a batch resent under its key is answered, but not stored again."""
 
     daemon_threads = True
 
@@ -52,16 +52,16 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The base URL."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def called(self, path: str) -> None:
-        """Count a call, whatever becomes of it."""
+        """Count a call, whatever its outcome."""
         with self._lock:
             self.tallies.setdefault(path, Tally()).calls += 1
 
     def store(self, path: str, key: str | None, records: list[Any], body: bytes) -> tuple[int, bytes]:
-        """Count a batch; gives the number of records that were new here, and its answer: to a known key the one of before."""
+        """Store a batch; returns the number of records stored, and the answer. A known key gets its first answer again."""
         with self._lock:
             tally = self.tallies.setdefault(path, Tally())
             if key and key in self._answers:
@@ -74,18 +74,18 @@ class Receiver(ThreadingHTTPServer):
             return len(records), body
 
     def ids(self, records: list[Any]) -> list[str]:
-        """The IDs of the records that have one."""
+        """Return the IDs of the records that have one."""
         return [
             str(record[self.id_field]) for record in records if isinstance(record, dict) and self.id_field in record
         ]
 
     def server_close(self) -> None:
-        """Wake the answers that are being slow, then close."""
+        """Interrupt delayed answers, then close."""
         self.stopping.set()
         super().server_close()
 
     def as_json(self) -> dict[str, dict[str, int]]:
-        """What arrived, by path."""
+        """Return the counts by path."""
         with self._lock:
             return {path: tally.as_json() for path, tally in sorted(self.tallies.items())}
 
@@ -123,21 +123,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._misbehave(self.server.script.next(self.path), records)
 
     def _turn_away(self, status: int, reason: str) -> None:
-        """Where the body ends is unknown, or too far away: the connection cannot go on."""
+        """Refuse a request and close the connection: the end of the body is unknown, or too far away."""
         self.close_connection = True
         self._answer(status, {"error": reason})
 
     do_PUT = do_PATCH = do_POST  # noqa: N815
 
     def do_GET(self) -> None:
-        """What arrived so far."""
+        """Answer with the counts so far."""
         self._answer(200, self.server.as_json())
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the numbers are the log."""
+        """Do nothing: the counts are the log."""
 
     def _misbehave(self, step: faults.Step, records: list[Any]) -> None:
-        """Answer as the script says; without one every step is the usual one."""
+        """Answer as the script says; without a script every step is `USUAL`."""
         server, ids = self.server, self.server.ids(records)
         if step.refuse is not None and step.refuse.isdisjoint(ids):
             step = faults.USUAL

@@ -1,4 +1,4 @@
-"""Answers that a well-behaved server library cannot give: exact bytes, interim statuses, what is cut or packed wrongly."""
+"""Answers that a server library cannot produce: exact bytes, interim statuses, truncated or badly compressed bodies."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CUT = {
 
 
 def cut(handler: BaseHTTPRequestHandler, where: str) -> None:
-    """An answer that ends within its status line, its headers or a chunk."""
+    """Send an answer that ends within its status line, its headers or a chunk."""
     raw(handler, [_CUT[where]], lambda _: False, close=True)
 
 
 def interim(handler: BaseHTTPRequestHandler, statuses: Sequence[int]) -> None:
-    """Interim answers (1xx) before the final one."""
+    """Send interim answers (1xx) before the final one."""
     for status in statuses:
         known = status in HTTPStatus._value2member_map_
         handler.wfile.write(f"HTTP/1.1 {status} {HTTPStatus(status).phrase if known else 'Interim'}\r\n\r\n".encode())
@@ -31,7 +31,7 @@ def interim(handler: BaseHTTPRequestHandler, statuses: Sequence[int]) -> None:
 
 
 def raw(handler: BaseHTTPRequestHandler, parts: Sequence[Part], wait: Callable[[float], bool], *, close: bool) -> None:
-    """These bytes instead of an answer. `wait` sleeps and says when to stop."""
+    """Send these bytes instead of an answer. `wait` sleeps and returns True to stop."""
     handler.close_connection = handler.close_connection or close
     try:
         for part in parts:
@@ -42,10 +42,10 @@ def raw(handler: BaseHTTPRequestHandler, parts: Sequence[Part], wait: Callable[[
                 handler.wfile.write(part)
                 handler.wfile.flush()
     except OSError:
-        handler.close_connection = True  # the client left
+        handler.close_connection = True  # the client disconnected
 
 
 def packed(body: bytes, how: str) -> bytes:
-    """A body for `Content-Encoding: gzip`: whole, cut in the middle, or with something behind its end."""
+    """Return a body for `Content-Encoding: gzip`: whole, cut in the middle, or with trailing bytes."""
     content = gzip.compress(body, mtime=0)
     return content[: len(content) // 2] if how == "cut" else content + b"garbage" * (how == "trailing")

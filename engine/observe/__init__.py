@@ -1,1 +1,1 @@
-"""What people and machines see of a run while it goes on. An observer may fail quietly; the durable record may not."""
+"""Logs, progress and secret masking of a run. An observer may fail quietly; the durable record may not."""

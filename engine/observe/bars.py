@@ -29,7 +29,7 @@ _WIDEST_REASON = 120
 
 
 class Live:
-    """One bar per entity: how many of its source's rows are over, calls per second, and what it is waiting for."""
+    """One bar per entity: source rows handled, calls per second, and the current wait."""
 
     wants_rows = True
 
@@ -64,39 +64,34 @@ class Live:
         self._bars.stop()
 
     def hear(self, event: str, /, **fields: Any) -> None:
-        """Show it."""
+        """Show the event; ignore unknown ones."""
         if event in self._shown:
             self._shown[event](**fields)
 
     def _run_started(self, run: str) -> None:
-        """The run's id, and the bars below it: until now a question may have been asked."""
+        """Print the run ID and start the bars; any prompt was answered before."""
         self._bars.start()
         self._bars.console.print(f"Run {run}", highlight=False)
 
     def _entity_started(self, entity: str) -> None:
-        """A bar without an end yet."""
         self._began[entity] = time.monotonic()
         self._tasks[entity] = self._bars.add_task(escape(printable(entity).ljust(16)), total=None, text="reading")
 
     def _rows_counted(self, entity: str, rows: int) -> None:
-        """The bar's end is known."""
         self._bars.update(self._tasks[entity], total=rows)
 
     def _progress(self, entity: str, counts: Progress) -> None:
-        """Move the bar."""
         over = counts.read - counts.due + counts.accepted + counts.rejected + counts.failed + counts.in_doubt
         seconds = max(time.monotonic() - self._began[entity], 0.001)
         text = f"{counts.accepted:,} delivered, {counts.calls / seconds:.1f} calls/s"
         self._bars.update(self._tasks[entity], completed=over, text=text)
 
     def _waiting(self, entity: str, wait: Wait) -> None:
-        """Say on the bar what is waited for."""
         text = printable(masked(str(wait)))
         shown = text if len(text) <= _WIDEST_REASON else f"...{text[-_WIDEST_REASON:]}"
         self._bars.update(self._tasks[entity], text=f"[yellow]{escape(shown)}")
 
     def _entity_done(self, entity: str, counts: Progress, error: str | None) -> None:
-        """Fill the bar."""
         text = words(counts) if counts.due else f"nothing new ({counts.excluded:,} tracked)"
         total = max(counts.due, 1)
         done = total if error is None else counts.accepted

@@ -1,7 +1,7 @@
-r"""Texts decoded in the ways in which a secret may be written, each character traced back to where it stood.
+r"""Decodes text in the encodings a secret may appear in, and maps each decoded character back to its source.
 
 JSON and other backslash escapes, HTML entities, percent encoding, doubled quotes and braces, base64, hexadecimal. Every
-pattern takes a character once, so that a text costs time in proportion to its length whatever it holds.
+pattern consumes a character once, so the time is linear in the length of the text, whatever it holds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAMED = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f", "v": "\v", "a":
 _ENTITY = re.compile(r"&(?:#[0-9]{1,9};?|#[xX][0-9a-fA-F]{1,8};?|[A-Za-z][A-Za-z0-9]{1,31};?)")
 _PERCENT = re.compile(r"%(?:u[0-9a-fA-F]{4}|[0-9a-fA-F]{2})")
 _DOUBLED = re.compile(r"\}\}|\{\{|''|\"\"")
-# UTF-8 that was read as Latin-1: what bytes that were written one by one come to.
+# UTF-8 read as Latin-1: the result of decoding its bytes one by one.
 _UTF8 = re.compile("[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _NUL = re.compile("\0")
 _BASE64 = r"A-Za-z0-9+/_\-"
@@ -34,21 +34,21 @@ _HEX = "0-9A-Fa-f"
 _STANDARD = str.maketrans("-_", "+/")
 _FRAGMENT_END = "\n"
 _LONGEST_LINE = 60
-"""A base64 text that is broken into lines has at least so many characters in each."""
+"""Line-wrapped base64 has at least this many characters per line."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A text as it reads decoded. `origin` gives the span of the text before it that a span of this one comes from."""
+    """A decoded text. `origin` maps a span of it to the span of `before` that it comes from."""
 
     text: str
     before: View | None = None
     origin: Callable[[int, int], Span] = lambda start, end: (start, end)
     bytewise: bool = False
-    """True where base64 or hexadecimal was read: of any word of a text they make something."""
+    """True for base64 and hexadecimal, which decode any word to something."""
 
     def source(self, start: int, end: int) -> Span:
-        """The span of the original text that a span of this one comes from."""
+        """Map a span of this text to the span of the original text."""
         view: View | None = self
         while view is not None:
             start, end = view.origin(start, end)
@@ -57,7 +57,7 @@ class View:
 
 
 def views(text: str, shortest: int) -> Iterator[View]:
-    """The text, and what it reads decoded once and twice. `shortest` is the least number of bytes that matter."""
+    """Yield the text, then its decodings once and twice over. `shortest`: the minimum number of bytes worth decoding."""
     seen = {text}
     level = [View(text)]
     yield level[0]
@@ -68,7 +68,7 @@ def views(text: str, shortest: int) -> Iterator[View]:
 
 
 def unescaped(text: str) -> set[str]:
-    """What a text reads under each of the encodings that leave most characters as they are."""
+    """Return the text decoded by each encoding that leaves most characters unchanged."""
     return {view.text for view in _escapes(View(text))}
 
 
@@ -104,7 +104,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def _as_utf8(view: View) -> View:
-    """Bytes that were written one by one, read as UTF-8 where they are."""
+    """Decode bytes that were escaped one by one as UTF-8, where they are valid."""
     return view if view.text.isascii() else _substituted(view, _UTF8, _utf8)
 
 
@@ -116,10 +116,10 @@ def _utf8(match: re.Match[str]) -> str:
 
 
 def _substituted(view: View, pattern: re.Pattern[str], decode: _Decode) -> View:
-    """Every match replaced by what it means."""
+    """Replace every match by its decoded text."""
     text = view.text
     parts: list[str] = []
-    # Of each match: where its meaning begins and ends in the new text, and where the match stood.
+    # Per match: start and end in the new text, then start and end in the old one.
     begins, ends, starts, stops = [0], [0], [0], [0]
     length = 0
     for match in pattern.finditer(text):
@@ -145,7 +145,7 @@ def _substituted(view: View, pattern: re.Pattern[str], decode: _Decode) -> View:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A stretch of a text that may be an encoding of bytes: its characters without separators, and where each stood."""
+    """Characters that may encode bytes: without separators, and with the source position of each."""
 
     text: str
     places: range | list[int]
@@ -153,7 +153,7 @@ class _Run:
 
 @cache
 def _run(alphabet: str, between: str, least: int) -> re.Pattern[str]:
-    # It begins where no such character stands before it, so that a run that is too short is looked at once.
+    # The lookbehind anchors a match at the start of a run, so that a run that is too short is scanned only once.
     return re.compile(f"(?<![{alphabet}])[{alphabet}]{{{least}}}[{alphabet}{between}]*+")
 
 
@@ -174,7 +174,7 @@ def _runs(text: str, pattern: re.Pattern[str], separators: str) -> Iterator[_Run
 
 
 def _base64(view: View, shortest: int) -> Iterator[View]:
-    """Each run read from each of four starts: what stands before an encoded text may look like a part of it."""
+    """Decode each run at four offsets: the characters before an encoded text may look like part of it."""
     least = min(shortest * 4 // 3, _LONGEST_LINE)
     found = _runs(view.text, _run(_BASE64, "\r\n", least), "\r\n")
     runs = [_Run(run.text.translate(_STANDARD), run.places) for run in found]
@@ -183,7 +183,7 @@ def _base64(view: View, shortest: int) -> Iterator[View]:
 
 
 def _hexadecimal(view: View, shortest: int) -> Iterator[View]:
-    """Runs of hexadecimal digits from either of two starts, also in pairs set apart as in `AB-CD-EF`."""
+    """Decode runs of hexadecimal digits at two offsets, and separated pairs as in `AB-CD-EF`."""
     runs = list(_runs(view.text, _run(_HEX, "", shortest * 2), ""))
     for skip in range(2) if runs else ():
         yield from _read(view, runs, skip, group=2, size=1)
@@ -193,7 +193,7 @@ def _hexadecimal(view: View, shortest: int) -> Iterator[View]:
 
 
 def _read(view: View, runs: list[_Run], skip: int, *, group: int, size: int) -> Iterator[View]:
-    """The bytes of runs, each a line of its own: `group` characters of a run are `size` bytes."""
+    """Decode runs to bytes, one line per run; `group` characters encode `size` bytes."""
     parts: list[str] = []
     begins: list[int] = []
     length = 0

@@ -15,27 +15,27 @@ from engine.observe.printable import printable, printable_json
 
 Mask = Callable[[str], str]
 RUN: ContextVar[str | None] = ContextVar("RUN", default=None)
-"""The run that this thread works for: every line of JSON carries it."""
+"""The ID of this thread's run; every JSON line carries it."""
 
 
 class Log(logging.LoggerAdapter[logging.Logger]):
-    """A logger that puts fields into every record: those that are bound to it, and `fields=` of the call."""
+    """A logger with structured fields: those bound to it, and `fields=` of each call."""
 
     def __init__(self, logger: logging.Logger, **bound: object) -> None:
         super().__init__(logger, bound)
 
     def bind(self, **more: object) -> Log:
-        """The same logger with more fields."""
+        """Return the same logger with more fields."""
         return Log(self.logger, **{**(self.extra or {}), **more})
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """As logging asks for it."""
+        """Merge the fields into the record; called by `logging`."""
         fields = {**(self.extra or {}), **kwargs.pop("fields", {})}
         return msg, {**kwargs, "extra": {"fields": fields}}
 
 
 class Formatter(logging.Formatter):
-    """One line per record; every secret is masked, also in tracebacks."""
+    """One line per record, with secrets masked. A traceback follows indented (text) or is part of `event` (JSON)."""
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__("%(message)s" if as_json else "%(asctime)s %(levelname)s %(message)s")
@@ -43,11 +43,11 @@ class Formatter(logging.Formatter):
         self.masks: list[Mask] = []
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002 - logging's
-        """The local time with its zone, ISO 8601."""
+        """Return the local time with its UTC offset, ISO 8601."""
         return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="seconds")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the record as text or JSON."""
         if not self._as_json:
             return self._as_text(record)
         fields = {key: self._mask(value) for key, value in getattr(record, "fields", {}).items()}
@@ -61,7 +61,7 @@ class Formatter(logging.Formatter):
         return printable_json(orjson.dumps(entry, default=str).decode())
 
     def _as_text(self, record: logging.LogRecord) -> str:
-        """One line; of a traceback each line, set in so that none of them can pass for a line of ours."""
+        """Return the record as text. Traceback lines are indented, so that none can pass for a log line."""
         record.message = record.getMessage()
         if self.usesTime():
             record.asctime = self.formatTime(record, self.datefmt)
@@ -77,12 +77,12 @@ class Formatter(logging.Formatter):
     def _mask_text(self, text: str) -> str:
         for mask in self.masks:
             text = mask(text)
-        # What no UTF-8 can say (a lone surrogate of a broken name) as an escape.
+        # Escape what UTF-8 cannot encode: a lone surrogate of a broken name.
         return text.encode("utf-8", "backslashreplace").decode()
 
 
 def setup(*, as_json: bool, quiet: bool, stream: TextIO | None = None) -> Formatter:
-    """Send the engine's log records to stderr. With `quiet` only warnings and worse."""
+    """Send the engine's log records to stderr; with `quiet` only warnings and above."""
     handler = logging.StreamHandler(stream or sys.stderr)
     formatter = Formatter(as_json=as_json)
     handler.setFormatter(formatter)

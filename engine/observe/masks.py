@@ -1,4 +1,4 @@
-"""The secrets of every spec this process has read, for texts that leave it outside a run's own report."""
+"""The secrets of every spec this process has read, to mask output other than a run's own report."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _ALL = Secrets(newest=1000)
 
 
 def remember(secrets: Secrets) -> None:
-    """Mask these, and what they learn, in everything that is shown from now on."""
+    """Mask these secrets, and those added to them later, in all output from now on."""
     secrets.tell(_ALL)
 
 
 def masked(text: str) -> str:
-    """The text without any secret of any spec that was read."""
+    """Return the text with all remembered secrets masked."""
     return _ALL.mask(text)

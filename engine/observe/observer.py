@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it."""
+"""The observer interface: the events of a run, for display."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """The counts that are worth showing."""
+    """The counts of an entity that a display shows."""
 
     excluded: int
     dropped: int
@@ -24,64 +24,64 @@ class Progress(Protocol):
 
     @property
     def read(self) -> int:
-        """Records that something was decided on."""
+        """The records read so far: excluded, dropped, waiting or due."""
 
 
 class Wait(Protocol):
-    """A wait of `seconds` before the next attempt, since attempt `number` has failed for `reason`; as text it says all of it."""
+    """A wait before the next attempt of a call; `str()` gives the whole message."""
 
     @property
     def reason(self) -> str:
-        """What the last attempt met."""
+        """Why the last attempt failed."""
 
     @property
     def number(self) -> int:
-        """Which attempt that was, from 1."""
+        """The number of that attempt, from 1."""
 
     @property
     def seconds(self) -> float:
-        """How long it takes."""
+        """The length of the wait."""
 
 
 class Observer(Protocol):
-    """Hears of the events of a run, from the thread that runs it: a name, and fields that every event of this name has.
+    """Receives the events of a run, on the thread that runs it. All events of one name have the same fields.
 
     | event | fields |
     |---|---|
-    | run_started | run: its id |
+    | run_started | run: its ID |
     | entity_started | entity |
-    | rows_counted | entity, rows: of its source; only for an observer that `wants_rows` |
+    | rows_counted | entity, rows: the row count of its source; only for an observer that `wants_rows` |
     | progress | entity, counts |
-    | waiting | entity, wait: before a call is tried again |
-    | entity_done | entity, counts, error: None where there was none |
+    | waiting | entity, wait: before a retry |
+    | entity_done | entity, counts, error: None on success |
     """
 
     @property
     def wants_rows(self) -> bool:
-        """True for one that shows how much there is to come: the rows of each source are counted for it."""
+        """True to have the rows of each source counted, to show how much is left."""
 
     def hear(self, event: str, /, **fields: Any) -> None:
-        """One event. One that it does not know is none of its business."""
+        """Handle an event; ignore unknown ones."""
 
 
 class Silent:
-    """Hears everything and says nothing."""
+    """Ignores all events."""
 
     wants_rows = False
 
     def hear(self, event: str, /, **fields: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Careful:
-    """Passes everything on; a failing observer is reported once and then left out, and the run goes on."""
+    """Forwards events. A failing observer is logged once, then dropped; the run continues."""
 
     def __init__(self, inner: Observer) -> None:
         self._inner: Observer = inner
         self.wants_rows = inner.wants_rows
 
     def hear(self, event: str, /, **fields: Any) -> None:
-        """Pass it on."""
+        """Forward the event."""
         try:
             self._inner.hear(event, **fields)
         except Exception:  # noqa: BLE001 - progress is never worth a record

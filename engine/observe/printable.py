@@ -1,4 +1,4 @@
-"""Text from outside (answers, IDs, names, file contents) made safe to show on a terminal or in a log line."""
+"""Makes external text (answers, IDs, names, file contents) safe for a terminal or a log line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _BEYOND_ASCII = re.compile("[^\\x00-\\x7e]")
 
 
 def printable(text: str) -> str:
-    r"""The text with control and format characters as escapes: one line that moves no cursor and reorders nothing.
+    r"""Escape control and format characters: the result is one line that neither moves the cursor nor reorders text.
 
-    A line break becomes `\n`, ESC `\x1b`. Other characters of any script stay (Unicode Standard Annex 44, general categories).
+    A line break becomes `\n`, ESC `\x1b`. Other characters of any script are kept (Unicode Standard Annex 44, general
+    categories).
     """
     if text.isprintable():
         return text
@@ -26,9 +27,9 @@ def printable(text: str) -> str:
 
 
 def printable_json(text: str) -> str:
-    r"""JSON with such characters as `\uXXXX`, but for the line breaks between its parts: it says the same to whoever parses it.
+    r"""Escape such characters in JSON as `\uXXXX`, except line breaks between tokens; the parsed value is the same.
 
-    JSON itself escapes only those below a space; DEL, C1 and bidirectional marks would reach the terminal.
+    A JSON encoder escapes only those below a space; DEL, C1 and bidirectional marks would reach the terminal.
     """
     if text.isascii() and "\x7f" not in text:
         return text

@@ -1,4 +1,4 @@
-"""Progress of a run where there is no terminal: plain lines, records for machines."""
+"""Progress of a run without a terminal: log lines, with fields for machines."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _LOG = Log(logging.getLogger(__name__))
 
 
 class Lines:
-    """A line when an entity begins and ends, every few seconds between, and at once where a call is tried again."""
+    """Logs a line at the start and end of an entity, every few seconds in between, and at once before a retry."""
 
     wants_rows = False
 
     def __init__(self, pipeline: str | None = None, every: float = 5.0) -> None:
-        """`pipeline` is named in every line where several run in one process."""
+        """`pipeline` prefixes every line, for several pipelines in one process; `every` is in seconds."""
         self._name = f"{pipeline}: " if pipeline else ""
         self._log = _LOG.bind(pipeline=pipeline) if pipeline else _LOG
         self._every = every
         self._last = 0.0
         self._waits: dict[tuple[str, str], float] = {}
         self._said: dict[str, str] = {}
-        """Each error that was said, and the entity that had it first."""
+        """Each error already logged, and the entity that had it first."""
         self._lines: dict[str, Callable[..., None]] = {
             "run_started": self._run_started,
             "entity_started": self._entity_started,
@@ -45,17 +45,16 @@ class Lines:
         pass
 
     def hear(self, event: str, /, **fields: Any) -> None:
-        """A line, where the event deserves one."""
+        """Log the event; some events have no line."""
         if event in self._lines:
             self._lines[event](**fields)
 
     def _run_started(self, run: str) -> None:
-        """Every line says which run it is of."""
         self._log = self._log.bind(run_id=run)
         self._log.info("%srun %s started", self._name, run)
 
     def _waiting(self, entity: str, wait: Wait) -> None:
-        """Say at once what is waited for; the same reason again now and then."""
+        """Log a wait at once, but the same reason at most once in `every` seconds."""
         key, now = (entity, wait.reason), time.monotonic()
         if now - self._waits.get(key, float("-inf")) >= self._every:
             self._waits[key] = now
@@ -68,7 +67,6 @@ class Lines:
         self._log.info("%s%s: started", self._name, entity, fields={"entity": entity})
 
     def _progress(self, entity: str, counts: Progress) -> None:
-        """Say how far it is, now and then."""
         if time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
             self._log.info("%s%s: %s", self._name, entity, words(counts), fields=_fields(entity, counts))
@@ -85,7 +83,7 @@ class Lines:
 
 
 def words(counts: Progress) -> str:
-    """What became of the records so far."""
+    """Return the counts so far as text: delivered, rejected, failed, in doubt."""
     parts = [f"{counts.accepted:,} of {counts.due:,} delivered"]
     parts += [
         f"{value:,} {word}"

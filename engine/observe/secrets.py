@@ -1,4 +1,4 @@
-"""Knows secrets and takes them out of any text that someone may read."""
+"""Masks known secrets in text."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from engine.observe.decoding import Span, View, unescaped, views
 
 MASK = "***"
 _SHORT = 3
-"""Characters up to which a secret is masked only as a word of its own, and not in base64 or hexadecimal."""
+"""A secret of up to this many characters is masked only as a whole word, and not in base64 or hexadecimal."""
 _REMEMBERED = 1000
-"""Characters up to which a masked text is kept for the next time."""
+"""The masked form of a text of up to this many characters is cached."""
 
 
 class Secrets:
-    """Masks known secret values, in whatever encoding, or pair of encodings, they turn up."""
+    """Masks known secret values, also where they are encoded once or twice."""
 
     def __init__(self, values: Iterable[str] = (), newest: int | None = None) -> None:
-        """`newest` bounds how many are known: a process that runs for months meets ever new tokens."""
+        """`newest` limits the number of values: a process that runs for months sees ever new tokens."""
         self._known: dict[str, set[str]] = {}
         self._newest = newest
         self._followers: list[Secrets] = []
@@ -33,7 +33,7 @@ class Secrets:
         self.add(*values)
 
     def add(self, *values: str) -> None:
-        """Mask these too, from now on."""
+        """Mask these values too, from now on."""
         with self._lock:
             self._learn([value for value in values if value])
         for follower in self._followers:
@@ -44,7 +44,7 @@ class Secrets:
         for value in values:
             known[value] = known.pop(value, set()) or _readings(value)
         self._known = dict(list(known.items())[-self._newest :]) if self._newest else known
-        # A short secret is masked where it stands as a word: `a` must not blacken every text.
+        # A short secret is masked only as a whole word: masking every `a` would make texts unreadable.
         long = [value for value in self._known if len(value) > _SHORT]
         words = [re.escape(_folded(value)) for value in self._known if len(value) <= _SHORT]
         self._needles = tuple({_folded(form): None for value in long for form in self._known[value]})
@@ -53,15 +53,15 @@ class Secrets:
         self._remembered = lru_cache(maxsize=4096)(self._masked)
 
     def tell(self, follower: Secrets) -> None:
-        """Let another one mask them as well, and every one that is added later."""
+        """Let `follower` mask these values too, and all that are added later."""
         self._followers.append(follower)
         follower.add(*self._known)
 
     def mask(self, text: str) -> str:
-        """The text without any secret. What holds one is replaced whole, up to the last character of its encoding."""
+        """Return the text with every secret masked, up to the last character of its encoding."""
         if not self._known:
             return text
-        # The same addresses, reasons and names are written again and again.
+        # The same URLs, reasons and names recur.
         return self._remembered(text) if len(text) <= _REMEMBERED else self._masked(text)
 
     def _masked(self, text: str) -> str:
@@ -80,12 +80,12 @@ class Secrets:
 
 
 def _folded(text: str) -> str:
-    """A form field writes a space as `+`: the two count as one character."""
+    """Form encoding writes a space as `+`: treat the two as equal."""
     return text.replace("+", " ")
 
 
 def _readings(value: str) -> set[str]:
-    """The value, and what it reads where bytes or escapes of it were taken for something else."""
+    """Return the value, and what it becomes when its bytes or escapes are decoded differently."""
     utf16 = value.encode("utf-16-le", "surrogatepass").decode("latin-1").strip("\0")
     latin1 = value
     with suppress(UnicodeEncodeError):

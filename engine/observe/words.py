@@ -1,4 +1,4 @@
-"""Words for counts, and the words of docs/glossary.md for the states that the ledger names."""
+"""Wording of counts and of the ledger's states, as in docs/glossary.md."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def count(number: int, noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun that the screens use; of `rejected record` that of its last word."""
+    """Return the plural of a noun; in `rejected record` only the last word changes."""
     first, _, last = noun.rpartition(" ")
     last = _PLURALS.get(last, f"{last}s")
     return f"{first} {last}" if first else last
 
 
 def state(name: str) -> str:
-    """A state as the screens call it: `in doubt` for the ledger's `in_doubt`."""
+    """Return a state as the screens show it: `in doubt` for the ledger's `in_doubt`."""
     return name.replace("_", " ")

@@ -168,5 +168,4 @@ def _misspelt(loaded: Loaded, index: int, entity: Entity, header: Iterable[str])
         for key in ("transform", "fields")
     }
     places = columns.Places(entity.name, own["transform"], own["fields"])
-    steps = [(operation.name, operation.argument) for operation in entity.transform]
-    return columns.check(loaded.document, places, steps, [item.name for item in entity.fields or ()], header)
+    return columns.check(loaded.document, places, entity.transform, [item.name for item in entity.fields or ()], header)

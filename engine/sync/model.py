@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from engine.db.timeouts import Timeouts
 from engine.http.settings import Api
 from engine.runs.times import Schedule
 from engine.spec.field_types import FieldType
+from engine.spec.reader import Place
 from engine.sync.payload import content_hash, records
 
 Exclusion = Literal["lookup", "ids_first", "in_database"]
@@ -28,11 +29,45 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """One step of `transform`: a petl operation by its spec name, with its argument as written."""
+class Named:
+    """A column that an operation of `transform` names, and where below it the spec does so: as a key or as a value."""
 
-    name: str
-    argument: Any
+    at: Place
+    column: str
+    at_key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Expressed:
+    """An expression of an operation, where below it the spec has it, and the names that it knows beside the columns."""
+
+    at: Place
+    text: str
+    also: frozenset[str] = frozenset()
+
+
+class Operation(Protocol):
+    """One step of `transform` (`engine.sync.shape.operations`)."""
+
+    @property
+    def name(self) -> str:
+        """As the spec has it."""
+
+    @property
+    def names_all(self) -> bool:
+        """True where the columns afterwards do not depend on those before."""
+
+    def columns(self) -> Iterator[Named]:
+        """The columns that must be there."""
+
+    def expressions(self) -> Iterator[Expressed]:
+        """The expressions."""
+
+    def after(self, names: Sequence[str]) -> list[str]:
+        """The columns that are there afterwards."""
+
+    def table(self, given: Any, failures: dict[str, str]) -> Any:
+        """The petl table that does it; a record that fails is added to `failures`, by its ID."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -25,20 +24,28 @@ _KINDS: dict[str, tuple[type, Callable[[Any], str | int], Callable[[Any], Any]]]
 }
 
 
+_NO_SOURCE = ""
+"""Of a watermark that serves no source: everything is read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """The greatest value there was (None where nothing is known), of which source, and the seconds since everything was read."""
+    """The greatest value there was (None where nothing is known), of which source, and the seconds since everything was read.
+
+    `revision` counts how often records of the entity were freed.
+    """
 
     value: Any
     source: str
     age: float
+    revision: int = 0
 
 
 def find(store: Store, entity: str) -> Watermark | None:
     """The watermark of an entity."""
     rows = store.statement("watermark", pipeline=store.pipeline, entity=entity).rows
-    for value, source, age in rows:
-        return Watermark(_decode(value), source, float(age))
+    for value, source, revision, age in rows:
+        return Watermark(_decode(value), source, float(age), int(revision))
     return None
 
 
@@ -46,8 +53,8 @@ def begin(store: Store, entity: str) -> Watermark:
     """The watermark of an entity, which a run is about to move. Inside a transaction."""
     known = find(store, entity)
     if known is None:
-        # So that what a person frees while the run goes on has a row to leave its mark on.
-        known = Watermark(None, str(uuid.uuid4()), 0.0)
+        # So that what a person frees while the run goes on has a row to be counted in.
+        known = Watermark(None, _NO_SOURCE, 0.0)
         store.statement("watermark_first", pipeline=store.pipeline, entity=entity, source=known.source)
     return known
 
@@ -69,14 +76,14 @@ def move(store: Store, entity: str, before: Watermark, value: Any, source: str, 
         entity=entity,
         value=_encode(value),
         source=source,
-        expected=before.source,
+        expected=before.revision,
         full=full,
     )
 
 
 def drop(store: Store, entity: str) -> None:
     """Have the next run of every pipeline read everything of an entity: records of it may be due again. Inside a transaction."""
-    store.statement("watermark_drop", entity=entity, source=str(uuid.uuid4()))
+    store.statement("watermark_drop", entity=entity, source=_NO_SOURCE)
 
 
 def holds(value: Any) -> bool:

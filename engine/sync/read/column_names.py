@@ -32,16 +32,7 @@ def _words(entity: Entity) -> Iterator[str]:
     yield from entity.id
     yield from (field.name for field in entity.fields or ())
     for operation in entity.transform:
-        match operation.name, operation.argument:
-            case (("split" | "unpack_dict"), argument):
-                yield argument["field"]
-            case (("rename" | "convert" | "move" | "fill" | "cut" | "cut_out"), names):
-                yield from names
+        yield from (named.column for named in operation.columns())
     for operation in entity.transform:
-        match operation.name, operation.argument:
-            case "select", text:
-                yield from expressions.variables(text)
-            case (("add" | "convert"), texts):
-                for text in texts.values():
-                    if isinstance(text, str):
-                        yield from expressions.variables(text)
+        for expressed in operation.expressions():
+            yield from expressions.variables(expressed.text)

@@ -1,4 +1,4 @@
-"""Fast path for whole columns: where every value already has its type, which is the rule, the column is passed on as it is."""
+"""Fast path for whole columns: a column whose values all have their type already, the usual case, is passed through."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Quick = Callable[[Values], Values | None]
 
 
 def converter(field: Field | None) -> Convert:
-    """What a field does with one value; without a field, what a record without a contract does. Raises `ValueError`."""
+    """Return the converter of a field's values, or of values without a contract. The converter raises `ValueError`."""
     if field is None:
         return natural
     convert, nullable = CONVERTERS[field.type], field.nullable
@@ -33,7 +33,7 @@ def converter(field: Field | None) -> Convert:
 
 
 def column(field: Field | None) -> Callable[[Values], Values]:
-    """What `converter` does, for all values of a column."""
+    """Return the same conversion as `converter`, for all values of a column."""
     convert = converter(field)
     quick, nullable = (_QUICK.get(field.type), field.nullable) if field else (_natural, True)
 

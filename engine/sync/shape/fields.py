@@ -1,4 +1,4 @@
-"""The field types of a record contract: each takes what databases return for it and gives what JSON can hold."""
+"""The field types of a record contract: each converts what databases return for it to what JSON can hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_DIGITS = 1000
 
 
 class Broken(ValueError):
-    """A value that does not fit its type; the text says which value and what was expected."""
+    """A value that does not fit its type; the message has the value and what was expected."""
 
     def __init__(self, value: Any, wanted: str) -> None:
         try:
@@ -28,7 +28,7 @@ class Broken(ValueError):
 
 
 def guid(value: Any) -> str:
-    """Lower case with dashes."""
+    """Return a GUID in lower case with dashes."""
     if isinstance(value, str):
         text = value.strip()
         if is_guid(text):
@@ -41,7 +41,7 @@ def guid(value: Any) -> str:
 
 
 def string(value: Any) -> str:
-    """Text as it is; numbers, dates and GUIDs in their usual text form."""
+    """Return text unchanged; numbers, dates and GUIDs in their usual text form."""
     if isinstance(value, str):
         return _unicode(value)
     if isinstance(value, (bool, bytes, bytearray, dict, list)):
@@ -58,7 +58,7 @@ def string(value: Any) -> str:
 
 
 def integer(value: Any) -> int:
-    """A whole number from `12`, `'12'` or `12.0`."""
+    """Return a whole number from `12`, `'12'` or `12.0`."""
     if isinstance(value, int):
         return int(value)
     try:
@@ -73,7 +73,7 @@ def integer(value: Any) -> int:
 
 
 def floating(value: Any) -> float:
-    """A finite number in double precision."""
+    """Return a finite number in double precision."""
     try:
         number = (
             float(_plain(value) if isinstance(value, str) else value)
@@ -88,7 +88,7 @@ def floating(value: Any) -> float:
 
 
 def decimal(value: Any) -> Decimal:
-    """A finite number with every digit it came with."""
+    """Return a finite number with all its digits."""
     try:
         if isinstance(value, (Decimal, int)) and not isinstance(value, bool):
             number = Decimal(value)
@@ -106,7 +106,7 @@ def decimal(value: Any) -> Decimal:
 
 
 def boolean(value: Any) -> bool:
-    """0, 1, true, false as numbers or text."""
+    """Return a boolean from 0, 1, true or false, as number or text."""
     if isinstance(value, str):
         value = {"1": True, "0": False, "true": True, "false": False}.get(value.strip().lower(), value)
     if isinstance(value, (bytes, bytearray)) and len(value) == 1:
@@ -119,7 +119,7 @@ def boolean(value: Any) -> bool:
 
 
 def day(value: Any) -> str:
-    """ISO 8601 date; a time of midnight is dropped, another breaks the contract."""
+    """Return an ISO 8601 date; a time of midnight is dropped, any other breaks the contract."""
     if isinstance(value, datetime):
         if value.time() != time():
             raise Broken(value, "a date (it has a time of day)")
@@ -136,7 +136,7 @@ def day(value: Any) -> str:
 
 
 def moment(value: Any) -> str:
-    """ISO 8601 date and time as the database holds it: no zone is invented, no digit is cut."""
+    """Return an ISO 8601 date and time as stored: no zone is added, no digit is cut."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, date):
@@ -153,14 +153,14 @@ def moment(value: Any) -> str:
 
 
 def binary(value: Any) -> str:
-    """Base64, RFC 4648 section 4."""
+    """Return base64, RFC 4648 section 4."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(bytes(value)).decode()
     raise Broken(value, "binary")
 
 
 def natural(value: Any) -> Any:
-    """A value of a record without a contract, as it comes. Raises `Broken` for a kind that JSON has no word for."""
+    """Return a value of a record without a contract in its JSON form. Raises `Broken` for a type that has none."""
     if value is None or isinstance(value, (bool, int, Decimal)):
         if isinstance(value, Decimal) and not value.is_finite():
             raise Broken(value, "a finite number")
@@ -185,14 +185,14 @@ def natural(value: Any) -> Any:
 
 
 def _plain(text: str) -> str:
-    """A number as databases write it; Python's own grouping (`1_000`) is none."""
+    """Return a number as databases write it; Python's own grouping (`1_000`) is rejected."""
     if "_" in text:
         raise Broken(text, "a number")
     return text.strip()
 
 
 def _bounded(number: Decimal) -> Decimal:
-    """The number, if writing it out takes no more digits than any database holds."""
+    """Return the number, unless writing it out takes more digits than any database holds; then raise `Broken`."""
     if number.is_finite() and abs(number.adjusted()) > _MOST_DIGITS:
         raise Broken(number, f"a number of at most {_MOST_DIGITS} digits")
     return number
@@ -201,7 +201,7 @@ def _bounded(number: Decimal) -> Decimal:
 def _digits(value: Any) -> str:
     try:
         return str(value)
-    except ValueError:  # Python writes no integer of more than some thousand digits
+    except ValueError:  # Python limits the text of an integer to some thousand digits
         raise Broken("a very long integer", "text of reasonable length") from None
 
 

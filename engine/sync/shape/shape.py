@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.errors import EntityError
 from engine.sync.counts import Flow
@@ -13,14 +13,12 @@ from engine.sync.read import block
 from engine.sync.read.block import ORIGIN, Block, Blocks, Header, Row
 from engine.sync.shape import columns
 from engine.sync.shape.columns import Convert, Values
-
-if TYPE_CHECKING:
-    from engine.sync.shape.transform import Transform
+from engine.sync.shape.transform import Transform
 
 
 @dataclass(frozen=True, slots=True)
 class _Contract:
-    """The fields of a record: name, position in the row, what it does with a value and with a whole column."""
+    """The fields of a record: names, positions in the row, converters for a value and for a whole column."""
 
     names: Header
     positions: Sequence[int]
@@ -35,9 +33,9 @@ class Records(Blocks):
         self._due, self._entity, self._flow = due, entity, flow
 
     def blocks(self) -> tuple[Header, Iterator[Block]]:
-        """The records, a block at a time."""
+        """Return the header, and the records block by block."""
         header, due = block.blocks(self._due)
-        transform = _transform(header, self._entity) if self._entity.transform else None
+        transform = Transform(header, self._entity) if self._entity.transform else None
         contract = _contract(self._entity, transform.header if transform else header)
         return contract.names, (self._shape(some, transform, contract) for some in due)
 
@@ -59,7 +57,7 @@ class Records(Blocks):
         return changed
 
     def _one_by_one(self, given: Block, contract: _Contract) -> Block:
-        """The same for a block in which a record breaks its contract: that one is rejected, and the others go on."""
+        """Convert row by row after a record broke its contract: reject that record, keep the others."""
         ids, rows = [], []
         for id_, row in zip(given.ids, given.rows, strict=True):
             try:
@@ -75,18 +73,12 @@ class Records(Blocks):
 
 
 def records(due: Any, entity: Entity, flow: Flow) -> Records:
-    """The records of a petl table with an origin column. One that breaks its contract is rejected with the reason.
+    """Return the records of a petl table with an origin column. One that breaks its contract is rejected with the reason.
 
-    Those that a `select` leaves out are counted and are not pending any more. Iterating raises `EntityError` when a
-    column that the spec names is not there.
+    Records dropped by a `select` are counted and no longer pending. Iterating raises `EntityError` if a column that the
+    spec names is missing.
     """
     return Records(due, entity, flow)
-
-
-def _transform(header: Header, entity: Entity) -> Transform:
-    from engine.sync.shape.transform import Transform  # noqa: PLC0415 - petl is a fifth of a short run's start
-
-    return Transform(header, entity)
 
 
 def _contract(entity: Entity, header: Header) -> _Contract:

@@ -1,1 +1,1 @@
-"""The pipeline spec: what it means, and the objects made from it."""
+"""The pipeline spec: its semantic checks, and the objects built from it."""

@@ -1,4 +1,4 @@
-"""What is wrong between specs that are each sound: names that two of them share."""
+"""Checks across specs that are each valid: names that two of them share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from engine.sync.spec.load import Loaded
 
 
 def across(specs: Iterable[Loaded]) -> list[Problem]:
-    """Pipelines of one name (the lease and the runs are kept by it), and entities of one name in one ledger."""
+    """Return the clashes in one ledger: pipelines of one name (the key of lease and runs), and entities of one name."""
     problems: list[Problem] = []
     pipelines: dict[tuple[str, str], str] = {}
     entities: dict[tuple[str, str, str], str] = {}

@@ -1,4 +1,4 @@
-"""Builds the frozen pipeline from data that passed every check. Defaults come from the schema, their one home."""
+"""Builds the frozen pipeline from data that passed every check. Defaults come from the schema only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.sync.spec.subject import merge
 
 
 def build(data: dict[str, Any], file: Path, root: Path) -> Pipeline:
-    """The pipeline that the data describes."""
+    """Return the pipeline that the data describes."""
     full = _with_defaults({key: value for key, value in data.items() if key != "defaults"}, SCHEMA.whole)
     entity_schema = SCHEMA.whole["$defs"]["entity"]
     merged = [merge(data.get("defaults") or {}, entity) for entity in data["entities"]]
@@ -57,7 +57,7 @@ def _entity(data: dict[str, Any]) -> Entity:
         method=data["method"],
         batch_size=data["batch_size"],
         page_size=data["page_size"],
-        transform=tuple(Operation(name, argument) for step in data["transform"] for name, argument in step.items()),
+        transform=_transform(data["transform"]),
         fields=tuple(Field(name, kind.rstrip("?"), kind.endswith("?")) for name, kind in fields.items())
         if fields
         else None,
@@ -122,7 +122,7 @@ def _api(data: dict[str, Any], root: Path) -> Api:
 
 
 def _check(text: str | None) -> tuple[str, str] | None:
-    """Method and path of `GET /health`."""
+    """Split `GET /health` into method and path."""
     if text is None:
         return None
     method, path = text.split(" ", 1)
@@ -130,7 +130,7 @@ def _check(text: str | None) -> tuple[str, str] | None:
 
 
 def _pause(rate: str | None) -> float:
-    """Seconds between calls of a rate such as `10/s`."""
+    """Return the seconds between calls for a rate such as `10/s`."""
     if rate is None:
         return 0.0
     calls, unit = rate.split("/")
@@ -159,3 +159,11 @@ def _schedule(data: dict[str, Any] | None) -> Schedule | None:
         cron = f"{int(minute)} {int(hour)} * * *"
     every = seconds(data["every"]) if "every" in data else None
     return Schedule(every, cron, ZoneInfo(data["timezone"]), data["misfire"])
+
+
+def _transform(steps: list[dict[str, Any]]) -> tuple[Operation, ...]:
+    if not steps:
+        return ()
+    from engine.sync.shape import operations  # noqa: PLC0415 - petl only for a spec that has a `transform`
+
+    return tuple(operations.make(name, argument) for step in steps for name, argument in step.items())

@@ -1,6 +1,6 @@
-"""Follows the columns from the SQL through `transform` to `fields`, and finds names that no column has.
+"""Traces columns from the SQL through `transform` to `fields`, and reports names that match no column.
 
-Where the columns cannot be known for certain nothing is said. Names are compared without case: the engine spells a column
+Reports nothing where the columns are not known for certain. Names are compared without case: the engine spells a column
 as the spec does.
 """
 
@@ -19,21 +19,19 @@ from engine.db import connect
 from engine.db.templates import PAGE, Templates, wrap
 from engine.errors import Problem
 from engine.spec import expressions
-from engine.spec.patterns import Pattern, PatternError
+from engine.spec.patterns import PatternError
 from engine.spec.reader import Document, Place
 from engine.spec.subject import Subject
 from engine.spec.suggest import did_you_mean
+from engine.sync.model import Expressed, Operation
 from engine.sync.spec import select_list
 from engine.sync.spec.schema import SCHEMA
 from engine.sync.spec.subject import entities
 from engine.sync.spec.subject import place as place_of
 
-Step = tuple[str, Any]
-"""One operation of `transform`: its name and its argument as written."""
-
 
 def misspelt(subject: Subject) -> Iterator[Problem]:
-    """Names in the `transform` and the `fields` of each entity that no column has, as far as its SQL shows its columns."""
+    """Yield the names in each entity's `transform` and `fields` that match no column, where its SQL shows the columns."""
     templates = Templates(subject.root, connect.guess_dialect("", subject.root))
     for index, entity, merged in entities(subject):
         known = _source(subject, templates, index, entity, merged)
@@ -48,7 +46,7 @@ def misspelt(subject: Subject) -> Iterator[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the spec has what is checked of an entity."""
+    """The places in the spec of an entity's checked parts."""
 
     entity: str
     transform: Place
@@ -56,13 +54,17 @@ class Places:
 
 
 def check(
-    document: Document, places: Places, steps: Sequence[Step], fields: Sequence[str], source: Iterable[str] | None
+    document: Document,
+    places: Places,
+    operations: Sequence[Operation | None],
+    fields: Sequence[str],
+    source: Iterable[str] | None,
 ) -> Iterator[Problem]:
-    """The same for one entity. `source` are the columns of its SQL; None where they are not known."""
+    """The same for one entity. `source` are the columns of its SQL, None where they are not known; so are those after an operation that is None."""
     columns = _Columns(document, places.entity)
     columns.become(source)
-    for number, (name, argument) in enumerate(steps):
-        yield from columns.follow((*places.transform, number, name), name, argument)
+    for number, operation in enumerate(operations):
+        yield from columns.follow((*places.transform, number, operation.name if operation else ""), operation)
     for name in fields:
         if columns.lack(name):
             yield columns.problem((*places.fields, name), name, "`fields` names", at_key=True)
@@ -70,7 +72,7 @@ def check(
 
 @dataclass(slots=True)
 class _Columns:
-    """The columns at one point of the transform, by their folded names; None where they are not known."""
+    """The columns at one point of the transform, by case-folded name; None if unknown."""
 
     document: Document
     entity: str
@@ -79,11 +81,6 @@ class _Columns:
     def become(self, names: Iterable[str] | None) -> None:
         self.known = None if names is None else {name.casefold(): name for name in names}
 
-    def change(self, gone: Iterable[str], come: Iterable[str]) -> None:
-        if self.known is not None:
-            left = {name.casefold() for name in gone}
-            self.become([*(name for folded, name in self.known.items() if folded not in left), *come])
-
     def lack(self, name: str) -> bool:
         return self.known is not None and name.casefold() not in self.known
 
@@ -91,46 +88,23 @@ class _Columns:
         message = f"entity {self.entity!r}: {what} the column {name!r}, which is not there{did_you_mean(name, (self.known or {}).values())}"
         return self.document.problem(place, message, at_key=at_key)
 
-    def follow(self, place: Place, name: str, argument: Any) -> Iterator[Problem]:
-        """What is wrong with one operation; then the columns are those after it."""
-        if not _sound(name, argument):
-            self.become(None)  # what is wrong with it is said elsewhere
-        elif name == "select":
-            yield from self._expression(place, name, argument)
-        elif name == "add":
-            for column, text in argument.items():
-                yield from self._expression((*place, column), name, text)
-                self.change((), [str(column)])
-        elif name in ("split", "unpack_dict"):
-            yield from self._named((*place, "field"), name, argument["field"], at_key=False)
-            self.change([argument["field"]], argument["into" if name == "split" else "keys"])
-        elif name in ("cut", "cut_out"):
-            for number, column in enumerate(argument):
-                yield from self._named((*place, number), name, column, at_key=False)
-            self.change(argument, ())
-            if name == "cut":
-                self.become(argument)
-        else:
-            yield from self._mapping(place, name, argument)
+    def follow(self, place: Place, operation: Operation | None) -> Iterator[Problem]:
+        """Yield the problems of one operation, then apply it to the columns."""
+        if operation is None:
+            self.known = None
+            return
+        for named in operation.columns():
+            if self.lack(named.column):
+                what = f"transform {operation.name!r} names"
+                yield self.problem((*place, *named.at), named.column, what, at_key=named.at_key)
+        for expressed in operation.expressions():
+            yield from self._expression((*place, *expressed.at), operation.name, expressed)
+        if self.known is not None or operation.names_all:
+            self.become(operation.after(list((self.known or {}).values())))
 
-    def _mapping(self, place: Place, name: str, argument: dict[Any, Any]) -> Iterator[Problem]:
-        """`rename`, `convert`, `move`, `fill`: the keys are columns."""
-        for column in _texts(argument):
-            yield from self._named((*place, column), name, column, at_key=True)
-            text = argument[column]
-            if name == "convert" and isinstance(text, str) and not text.isidentifier():
-                yield from self._expression((*place, column), name, text, also={"value"})
-        if name == "rename":
-            self.change(_texts(argument), argument.values())
-
-    def _named(self, place: Place, name: str, column: str, *, at_key: bool) -> Iterator[Problem]:
-        if self.lack(column):
-            yield self.problem(place, column, f"transform {name!r} names", at_key=at_key)
-
-    def _expression(
-        self, place: Place, name: str, text: str, also: frozenset[str] | set[str] = frozenset()
-    ) -> Iterator[Problem]:
-        for word in sorted(expressions.needed(text) - also):
+    def _expression(self, place: Place, name: str, expressed: Expressed) -> Iterator[Problem]:
+        also = {word.casefold() for word in expressed.also}
+        for word in sorted(word for word in expressions.needed(expressed.text) if word.casefold() not in also):
             if self.lack(word):
                 found = self.problem(place, word, f"the expression of {name!r} names")
                 line, column = _word(self.document, place, word, (found.line, found.column))
@@ -138,7 +112,7 @@ class _Columns:
 
 
 def _word(document: Document, place: Place, word: str, start: tuple[int, int]) -> tuple[int, int]:
-    """Where a word of an expression stands in the file; the expression's own place where it cannot be seen."""
+    """Return the position of an expression's word in the file; that of the expression if the word is not found."""
     text = document.raw.get(place, "")
     line, column = start
     pattern = re.compile(rf"(?<![\w.]){re.escape(word)}(?!\w)")
@@ -151,14 +125,16 @@ def _word(document: Document, place: Place, word: str, start: tuple[int, int]) -
     return start
 
 
-def _sound(name: str, argument: Any) -> bool:
-    """True for an operation as the schema has it, with a pattern that compiles."""
+def _sound(name: str, argument: Any) -> Operation | None:
+    """An operation as the schema has it, with a pattern that compiles; None for another: what is wrong with it is said elsewhere."""
     if not _operation().is_valid({name: argument}):
-        return False
+        return None
+    from engine.sync.shape import operations  # noqa: PLC0415 - petl only for a spec that has a `transform`
+
     try:
-        return name != "split" or bool(Pattern(argument["pattern"]))
+        return operations.make(name, argument)
     except PatternError:
-        return False
+        return None
 
 
 @cache
@@ -166,10 +142,10 @@ def _operation() -> Any:
     return Draft202012Validator(SCHEMA.whole["$defs"]["operation"])
 
 
-def _steps(transform: Any) -> list[Step]:
-    """The operations, if each is one key with its argument."""
+def _steps(transform: Any) -> list[Operation | None]:
+    """The operations, each where it is one key with its argument."""
     steps = transform if isinstance(transform, list) else []
-    return [next(iter(step.items())) if isinstance(step, dict) and len(step) == 1 else ("", None) for step in steps]
+    return [_sound(*next(iter(step.items()))) if isinstance(step, dict) and len(step) == 1 else None for step in steps]
 
 
 def _texts(names: Any) -> list[str]:
@@ -179,7 +155,7 @@ def _texts(names: Any) -> list[str]:
 def _source(
     subject: Subject, templates: Templates, index: int, entity: dict[Any, Any], merged: dict[Any, Any]
 ) -> list[str] | None:
-    """The columns of an entity's SQL, where its SELECT list shows them."""
+    """Return the columns of an entity's SQL, if its SELECT list shows them."""
     name, query = merged.get("sql"), merged.get("query")
     what = "sql" if isinstance(name, str) else "query"
     if (name is None) == (query is None) or place_of(subject, index, entity, what) in subject.found.missing:
@@ -197,12 +173,12 @@ def _source(
 
 
 def _of_a_dialect(subject: Subject, name: str) -> bool:
-    """True where a dialect has a template of its own by this name: which one will be used is not known here."""
+    """Return True if a dialect has its own template of this name: which one is used is not known here."""
     return any((subject.root / "templates" / "sql").glob(f"*/{name}")) if "*" not in name else True
 
 
 def _beginning(templates: Templates, source: str) -> str:
-    """The query's text up to the first thing that depends on a value; each value in it as `?`."""
+    """Return the query's text up to the first Jinja statement, with each expression as `?`."""
     tree = templates.environment.parse(source)
     body: Sequence[nodes.Node] = tree.body
     extended = list(tree.find_all(nodes.Extends))

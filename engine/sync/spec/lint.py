@@ -1,4 +1,4 @@
-"""Checks of meaning: what a schema cannot see. Works on data that may still be wrong elsewhere."""
+"""Semantic checks, which a schema cannot express. The data may still be invalid elsewhere."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _aliases(subject: Subject) -> Iterator[Problem]:
 
 
 def _ledger_tables(subject: Subject) -> Iterator[Problem]:
-    """A name of three parts, where the database has no such names."""
+    """Reject table names with more parts than the database allows."""
     ledger = subject.mapping("ledger")
     alias = ledger.get("connection", "log")
     text = subject.text(("connections", alias)) if isinstance(alias, str) else None
@@ -112,7 +112,7 @@ def _id_among_fields(subject: Subject, index: int, entity: dict[Any, Any], merge
 
 
 def _templates(subject: Subject) -> Iterator[Problem]:
-    # What all entities of a dialect share (page.sql.j2 and its parts) is compiled once.
+    # Compile what all entities of a dialect share (page.sql.j2 and its parts) only once.
     of_dialect: dict[str, Templates] = {}
     for index, entity, merged in entities(subject):
         ids = merged.get("id", "Id")
@@ -219,4 +219,4 @@ RULES: tuple[Rule, ...] = (
     rules.missing_variables, rules.connections, _aliases, _ledger_tables, _entities, _templates, _expressions, columns.misspelt,
     _schedule, rules.too_long(SCHEMA), _api_files, *transport.RULES,
 )  # fmt: skip
-"""All of them, in the order in which they are asked."""
+"""All rules, in the order in which they run."""

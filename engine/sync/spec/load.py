@@ -1,4 +1,4 @@
-"""Opens the spec of a pipeline."""
+"""Loads the spec of a pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KIND = Kind(SCHEMA, RULES, collect)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A spec that is right, apart from the warnings among its `problems`."""
+    """A valid spec; its `problems` are warnings."""
 
     pipeline: Pipeline
     secrets: Secrets
@@ -31,7 +31,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A spec that was looked at; `loaded` is None where it cannot run."""
+    """A checked spec; `loaded` is None if it cannot run."""
 
     problems: list[Problem]
     loaded: Loaded | None
@@ -40,7 +40,7 @@ class Examined:
 
 
 def examine(spec: Path, environment: Mapping[str, str] | None = None) -> Examined:
-    """Everything that is wrong with a spec, at once; missing variables are warnings and leave nothing that could run."""
+    """Check a spec and return all its problems. Missing variables are warnings, but `loaded` is then None."""
     found = look(spec, KIND, environment)
     loaded = None
     if found.data is not None:
@@ -51,7 +51,7 @@ def examine(spec: Path, environment: Mapping[str, str] | None = None) -> Examine
 
 
 def load(spec: Path, environment: Mapping[str, str] | None = None) -> Loaded:
-    """A spec to run: missing variables are errors. Raises `SpecError` with every problem."""
+    """Load a spec to run; missing variables are errors. Raises `SpecError` with every problem."""
     found = examine(spec, environment)
     if found.loaded is None:
         raise SpecError([error for problem in found.problems if (error := problem.in_the_way())])

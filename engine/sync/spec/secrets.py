@@ -1,4 +1,4 @@
-"""Which values of a spec are secrets."""
+"""Finds the secret values of a spec."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from engine.spec.environment import Interpolated
 from engine.spec.reader import Place
 
 _PLAIN = re.compile(r"[A-Za-z]{1,20}[0-9]{0,3}([._~-][A-Za-z]{1,20}[0-9]{0,3}){0,3}|[0-9.]{1,8}")
-"""A part of a path that is plainly a word or a version: `api`, `v2`, `hr-sync`."""
+"""A path segment that is plainly a word or a version: `api`, `v2`, `hr-sync`."""
 
 
 def collect(found: Interpolated) -> list[str]:
-    """The secret values of a spec: parts of connection strings and of URLs, auth values, headers that came from variables."""
+    """Return the secret values of a spec: parts of connection strings and URLs, auth values, headers set from variables."""
     data = found.data
     if not isinstance(data, dict):
         return []
@@ -46,7 +46,7 @@ def collect(found: Interpolated) -> list[str]:
 
 
 def _urls(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-    """Every URL of a spec, or part of one, with its place."""
+    """Yield every URL of a spec, or part of one, with its place."""
     entities = data.get("entities")
     numbers = range(len(entities)) if isinstance(entities, list) else ()
     places: list[Place] = [
@@ -67,11 +67,11 @@ def _urls(data: dict[str, Any]) -> Iterator[tuple[Place, str]]:
 
 
 def _of_variable(url: str, span: tuple[int, int], whole: bool) -> Iterator[str]:
-    """What a variable gave of a URL and is not to be shown: of user information, path, query and fragment.
+    """Yield the secret parts of what a variable gave of a URL: in user information, path, query and fragment.
 
-    A `whole` URL begins with a host, also where its scheme was left out.
+    A `whole` URL begins with a host, even without a scheme.
 
-    Scheme, host, port and a user with a password may be shown; of a variable that gives the host too, words of the path.
+    Scheme, host, port and a user with a password may be shown; plain words of the path too, if the variable gives the host.
     """
     start, end = span
     scheme = re.match(r"[a-z][a-z0-9+.-]*://", url, re.IGNORECASE)
@@ -92,7 +92,7 @@ def _of_variable(url: str, span: tuple[int, int], whole: bool) -> Iterator[str]:
 
 
 def _is_user_information(before: str, after: str) -> bool:
-    """True for a text between these two parts of a URL that is a password, a token, or `user:password`."""
+    """Return True if the text between these two parts of a URL is a password, a token, or `user:password`."""
     rest, at, _ = after.partition("@")
     if not at or re.search("[/?#]", before + rest):
         return False
@@ -113,7 +113,7 @@ def _auth(auth: Any) -> list[str]:
 
 
 def _user_info(url: str) -> list[str]:
-    """The password of a URL's user information (a user without one is a token), and the Basic header that is made of both."""
+    """Return the password of a URL (a user without one is a token), and the Basic credentials made of both."""
     try:
         parts = urlsplit(url)
     except ValueError:

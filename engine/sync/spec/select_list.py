@@ -1,4 +1,4 @@
-"""The columns of a SELECT list, where a rendered statement shows them beyond doubt."""
+"""Reads the columns of a SELECT list, where a rendered statement shows them unambiguously."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _NOT_COLUMNS = frozenset(
         "FROM",
     ]
 )
-"""Words without quotes that may be something else than the name of a column."""
+"""Unquoted words that may be something other than a column name."""
 _LONGEST = 60
-"""Some databases cut longer names."""
+"""Some databases truncate longer names."""
 
 Token = tuple[int, str]
-"""A word with its depth of parentheses."""
+"""Parenthesis depth and word."""
 
 
 def columns(statement: str) -> list[str] | None:
-    """The names that a SELECT statement gives its columns; None where there is any doubt: `*`, an unnamed expression."""
+    """Return the column names of a SELECT statement; None in any doubt, such as `*` or an unnamed expression."""
     words = _words(statement)
     if words is None:
         return None
@@ -57,7 +57,7 @@ def columns(statement: str) -> list[str] | None:
 
 
 def _words(statement: str) -> list[Token] | None:
-    """The words between the outermost SELECT and its FROM."""
+    """Return the words between the outermost SELECT and its FROM."""
     words: list[Token] = []
     depth = 0
     for kind, value in lexer.tokenize(statement):  # type: ignore[no-untyped-call]
@@ -89,7 +89,7 @@ def _items(words: Sequence[Token]) -> Iterator[list[Token]]:
 
 
 def _name(item: Sequence[Token]) -> str | None:
-    """The name of one column: `a`, `t.a`, `anything AS a`."""
+    """Return the name of one column: `a`, `t.a`, `anything AS a`."""
     if len(item) >= 3 and item[-2][0] == 0 and item[-2][1].upper() == "AS":
         return _identifier(item[-1], alias=True)
     words = [word for depth, word in item if depth == 0]

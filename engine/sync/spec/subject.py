@@ -1,4 +1,4 @@
-"""A pipeline's spec as the checks of meaning see it: each entity as written, and over the defaults."""
+"""A pipeline's spec as the semantic checks see it: each entity as written, and merged with the defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.spec.subject import Subject
 
 
 def entities(subject: Subject) -> Iterator[tuple[int, dict[Any, Any], dict[Any, Any]]]:
-    """Each entity that is a mapping: its index, as written, and merged with `defaults`."""
+    """Yield each entity that is a mapping: its index, as written, and merged with `defaults`."""
     written = subject.data.get("entities")
     for index, entity in enumerate(written if isinstance(written, list) else []):
         if isinstance(entity, dict):
@@ -18,12 +18,12 @@ def entities(subject: Subject) -> Iterator[tuple[int, dict[Any, Any], dict[Any, 
 
 
 def place(subject: Subject, index: int, entity: dict[Any, Any], key: str) -> Place:
-    """Where an entity's value stands: with the entity, or in `defaults`."""
+    """Return the place of an entity's value: in the entity, or in `defaults`."""
     return ("entities", index, key) if key in entity or key not in subject.mapping("defaults") else ("defaults", key)
 
 
 def merge(defaults: dict[Any, Any], entity: dict[Any, Any]) -> dict[Any, Any]:
-    """An entity over the defaults. Its own `sql` or `query` replaces either."""
+    """Merge an entity over the defaults. Its own `sql` or `query` replaces either."""
     if "sql" in entity or "query" in entity:
         defaults = {key: value for key, value in defaults.items() if key not in ("sql", "query")}
     return {**defaults, **entity}

@@ -1,4 +1,4 @@
-"""Checks SQL templates before anything runs: syntax, names, and that pages go by key."""
+"""Checks SQL templates before anything runs: syntax, names, and paging by key."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Check:
     changed_since: bool = False
 
     def file(self, name: str) -> Iterator[Problem]:
-        """Problems of a template file, at their lines in that file; of its name, in the spec."""
+        """Yield the problems of a template file, at their lines in it; those of its name, in the spec."""
         if Path(name).is_absolute() or ".." in Path(name).parts:
             yield self._in_spec(f"template {name!r} leads out of the project; name a file under templates/sql/")
             return
@@ -74,10 +74,10 @@ class Check:
         yield from self._source(source, file, 0, name)
 
     def inline(self, query: str) -> Iterator[Problem]:
-        """Problems of an inline query, at its lines in the spec."""
+        """Yield the problems of an inline query, at their lines in the spec."""
         line, _ = self.document.values.get(self.place, (1, 1))
         offset = line if self.place in self.document.block_scalars else line - 1
-        # The wrapper's own line stands before the query.
+        # The wrapper adds a line before the query.
         yield from self._source(
             wrap(query),
             self.document.file,
@@ -135,14 +135,14 @@ class Check:
         return self.document.problem(self.place, message)
 
     def _at(self, source: str, file: str, offset: int, line: int | None, word: str | None, message: str) -> Problem:
-        """A problem at a word of the template: in the given line, else where the word first stands."""
+        """Return a problem at a word of the template: in the given line, else where the word first occurs."""
         lines = source.splitlines() or [""]
         pattern = re.compile(rf"(?<!\w){re.escape(word)}" if word else r"$^", re.IGNORECASE)
         if line is None:
             line = next((number for number, text in enumerate(lines, 1) if pattern.search(text)), 1)
         line = max(line + offset, 1)
         shown = self.document.lines if file == self.document.file else lines
-        # A query that begins on the line of its key is looked up behind the key.
+        # In a query that begins on the line of its key, search after the key.
         start = (
             self.document.values[self.place][1] - 1
             if shown is not lines and line == self.document.values[self.place][0]
@@ -153,7 +153,7 @@ class Check:
 
 
 def _explain(found: Templates, failure: Exception) -> tuple[str | None, str]:
-    """The word of the template that is wrong, if there is one, and what to say."""
+    """Return the offending word of the template, if any, and the message."""
     unknown = re.search(r"No (filter|test) named '([^']*)'", str(failure))
     if unknown:
         all_ = found.environment.filters if unknown[1] == "filter" else found.environment.tests
@@ -169,7 +169,7 @@ def _explain(found: Templates, failure: Exception) -> tuple[str | None, str]:
 def _paging(
     first: Statement, second: Statement, own: bool, key: tuple[str, ...], used: set[str]
 ) -> Iterator[tuple[str | None, str]]:
-    """Why the rendered pages do not go by key, each with the word that shows it."""
+    """Yield the reasons why the rendered pages do not page by key, each with the offending word, if any."""
     id_ = ", ".join(key)
     for statement in (first, second):
         word = _offset(_words(statement.text))
@@ -194,7 +194,7 @@ def _paging(
 
 
 def _words(text: str) -> list[tuple[int, str]]:
-    """The words of a statement with their depth of parentheses, in upper case; no comments, no blanks."""
+    """Return a statement's tokens in upper case, each with its parenthesis depth; no comments, no whitespace."""
     words: list[tuple[int, str]] = []
     depth = 0
     for kind, value in lexer.tokenize(text):  # type: ignore[no-untyped-call]
@@ -207,7 +207,7 @@ def _words(text: str) -> list[tuple[int, str]]:
 
 
 def _offset(words: list[tuple[int, str]]) -> str | None:
-    """OFFSET, or LIMIT with two numbers, where a statement pages by it; a column may be called Offset."""
+    """Return `OFFSET`, or `LIMIT` where it has two numbers, if the statement pages by it; a column may be named Offset."""
     texts = ["", *(word for _, word in words), "", ""]
     for index, word in enumerate(texts[:-2]):
         number = texts[index + 1].isdigit() or texts[index + 1] in ("?", "(")
@@ -219,7 +219,7 @@ def _offset(words: list[tuple[int, str]]) -> str | None:
 
 
 def _wrapped(words: list[tuple[int, str]]) -> list[str]:
-    """The outermost words of the query that page.sql.j2 wraps: between the parentheses that close before AS page_."""
+    """Return the top-level tokens of the query that page.sql.j2 wraps: inside the parentheses that close before AS page_."""
     ends = [
         index
         for index in range(len(words) - 2)
@@ -232,7 +232,7 @@ def _wrapped(words: list[tuple[int, str]]) -> list[str]:
 
 
 def _used(found: Templates, source: str) -> set[str]:
-    """The variables that a template, or one it includes or extends, takes from the engine."""
+    """Return the variables that a template, or one it includes or extends, takes from the engine."""
     sources = [source, *(_source(found, name) for name in _chain(found, source))]
     return {name for text in sources for name in meta.find_undeclared_variables(found.environment.parse(text))}
 
@@ -242,7 +242,7 @@ def _source(found: Templates, name: str) -> str:
 
 
 def _ordered_by(text: str, key: tuple[str, ...]) -> bool:
-    """True when the outermost ORDER BY begins with the key's columns, in order."""
+    """Return True if the outermost ORDER BY begins with the key's columns, in order."""
     words = _words(text)
     starts = [index for index, (depth, word) in enumerate(words) if depth == 0 and word == "ORDER BY"]
     if not starts:
@@ -255,7 +255,7 @@ def _ordered_by(text: str, key: tuple[str, ...]) -> bool:
 
 
 def _chain(found: Templates, source: str) -> list[str]:
-    """The templates that a source extends or includes by name, directly or through others."""
+    """Return the templates that a source extends or includes by name, directly or indirectly."""
     names: list[str] = []
     pending = [source]
     while pending:
@@ -270,7 +270,7 @@ def _chain(found: Templates, source: str) -> list[str]:
 
 
 def _line_of(failure: BaseException, name: str | None, file: str) -> int | None:
-    """The line of the template in which rendering failed; Jinja puts template frames into the traceback."""
+    """Return the template line where rendering failed; Jinja puts template frames into the traceback."""
     lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if _same(frame.filename, name, file)]
     return lines[-1] if lines else None
 
@@ -280,7 +280,7 @@ def _same(frame: str, name: str | None, file: str) -> bool:
 
 
 def _shown(file: Path, spec: Path) -> str:
-    """The template's file, relative to the folder the spec was named from where that is possible."""
+    """Return the template's path, relative to the current folder if the spec's path is relative and that is possible."""
     try:
         base = Path.cwd()
         return file.resolve().relative_to(base).as_posix() if not spec.is_absolute() else str(file)

@@ -1,4 +1,4 @@
-"""Checks of meaning on how secrets travel, what a header may hold, and which tables the ledger's names may be."""
+"""Semantic checks on secrets in transit, on header names and values, and on the ledger's table names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _verify(subject: Subject) -> Iterator[Problem]:
 
 
 def _clear_text(subject: Subject) -> Iterator[Problem]:
-    """Credentials over plain http to another machine."""
+    """Warn of credentials sent over plain http to another machine."""
     url = subject.text(("api", "base_url"))
     auth = subject.mapping("api").get("auth")
     if not url or not isinstance(auth, dict) or not auth:
@@ -94,14 +94,14 @@ def _ledger_tables(subject: Subject) -> Iterator[Problem]:
 
 
 def _same(one: str, other: str) -> bool:
-    """True for one table, whether its schema is named or not."""
+    """Return True for the same table; a missing schema matches any."""
     one_schema, _, one_name = one.rpartition(".")
     other_schema, _, other_name = other.rpartition(".")
     return one_name == other_name and (one_schema == other_schema or not one_schema or not other_schema)
 
 
 def _default_tables() -> dict[str, str]:
-    """What the tables of the replaced job are called where the spec does not say it."""
+    """Return the default names of the tracking and log tables, those of the replaced job."""
     return {key: SCHEMA.of(("ledger", key))["default"] for key in ("tracking_table", "log_table")}
 
 
