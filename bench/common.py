@@ -117,7 +117,7 @@ def api(*options: str) -> Iterator[str]:
 
 @contextmanager
 def postgresql() -> Iterator[Callable[[str], str]]:
-    """Start a private PostgreSQL as the tests do; yields a function that creates a database and returns its ODBC string."""
+    """A private PostgreSQL, as in the tests; yields a function that creates a database and returns its ODBC string."""
     sys.path.insert(0, str(HERE.parent))
     from tests import servers
 

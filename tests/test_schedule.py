@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from engine.errors import LedgerError, SpecError
 from engine.runs.times import Schedule, due_times, latest_missed, next_due
 from engine.runtime.schedule import Entry, Loop, Memory
+from engine.sync.ledger.states import RunStatus
 from engine.sync.spec.load import load
 from tests.faultapi import FaultAPI, slow
 from tests.inprocess import Engine
@@ -189,13 +190,13 @@ class Bench:
         self.entries = [Entry(Path(f"{name}.yaml"), plan, name) for name, plan in zip("abc", plans, strict=False)]
         self.loop = Loop(self.entries, threading.Event(), lambda: self.time, self.run_once, self)  # type: ignore[arg-type]
 
-    def run_once(self, spec: Path, _cancelled: threading.Event) -> str:
+    def run_once(self, spec: Path, _cancelled: threading.Event) -> RunStatus:
         self.ran.append(spec.stem)
         if spec.stem in self.hold:
             self.hold[spec.stem].wait(120)
         if spec.stem in self.fail:
             raise self.fail[spec.stem]
-        return self.status
+        return RunStatus(self.status)
 
     def last_due(self, entry: Entry) -> datetime | None:
         self.asked += 1

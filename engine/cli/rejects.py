@@ -51,7 +51,7 @@ _COLUMNS = (
 @click.command(epilog=EPILOG)
 @common.spec_argument
 @click.option("--entity", "entities", multiple=True, metavar="NAME", help="Only this entity; may be repeated.")
-@click.option("--state", type=click.Choice([*RejectState]), help="Only records in this state.")
+@click.option("--state", type=click.Choice([state.value for state in RejectState]), help="Only records in this state.")
 @click.option(
     "--format",
     "format_",

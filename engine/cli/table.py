@@ -54,7 +54,7 @@ class Table:
 
 
 def absolute(connection: str) -> str:
-    """Make the path of a SQLite file absolute: the user gives it relative to the current folder, not the project's."""
+    """Make the path of an existing SQLite file absolute: it is relative to the current folder, not to the project."""
     file = Path(connection.removeprefix(dsn.SQLITE))
     return f"{dsn.SQLITE}{file.absolute()}" if connection.startswith(dsn.SQLITE) and file.is_file() else connection
 

@@ -53,7 +53,7 @@ def validate(specs: tuple[Path, ...], connect: bool, api: bool, format_: str) ->
 
 
 def _outside(found: list[Examined], *, connect: bool, api: bool, quiet: bool) -> tuple[list[Problem], bool]:
-    """Return all problems, including those of databases and API, and whether one was unreachable while the specs are sound.
+    """Return all problems, with those of databases and API, and whether one of these was unreachable and no spec is wrong.
 
     A missing variable is an error here.
     """

@@ -1,7 +1,7 @@
-"""The sandbox of SQL templates: the filters and methods of `engine.sandbox`, and a bound for one statement.
+"""The sandbox of SQL templates: the filters and methods of `engine.sandbox`, and a budget per statement.
 
-What a template does is counted as it goes: each turn of a loop, each call, each text, and what is walked over. The counting is
-put into the template's syntax tree, since Jinja's loops and its literal text ask nobody.
+Rendering is charged as it proceeds: each loop iteration, each call, each text, and the length of what is iterated over. The
+charges are inserted into the template's syntax tree, since Jinja has no hook for loops and literal text.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from engine.sandbox.tests import TESTS
 
 _BUDGET: ContextVar[Budget | None] = ContextVar("budget", default=None)
 _CALL = 20
-"""Steps that a call counts for: it takes as long as so many turns of a loop."""
+"""Steps charged for a call: it takes as long as that many loop iterations."""
 _ENTER, _WALK, _JOIN = "(enter)", "(walk)", "(join)"
-"""Filters that no template can name."""
+"""Filter names that no template can write."""
 
 
 def budget() -> Budget:
-    """What is left to the statement that is being rendered."""
+    """Return the budget of the statement that is being rendered."""
     return _BUDGET.get() or Budget()
 
 
 @contextmanager
 def bounded(rows: int) -> Iterator[None]:
-    """One statement is rendered, which asks for so many rows by their keys."""
+    """Set the budget for rendering one statement that looks up `rows` rows by their keys."""
     token = _BUDGET.set(Budget(LARGEST + 1000 * rows))
     try:
         yield
@@ -44,7 +44,7 @@ def bounded(rows: int) -> Iterator[None]:
 
 
 class BoundedSandbox(ImmutableSandboxedEnvironment):
-    """Mappings such as `after` answer for their keys only: a column may be called `items`."""
+    """The sandbox. Mappings such as `after` expose only their keys: a column may be called `items`."""
 
     intercepted_binops = operators.SIGNS
 
@@ -59,32 +59,32 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         return _counting(super()._parse(source, name, filename))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """An attribute or an entry, without Python's internals."""
+        """Return an attribute or an entry, without Python's internals."""
         if isinstance(obj, Mapping) and not isinstance(obj, dict):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 
     def wrap_str_format(self, value: Any) -> None:
-        """No method is special here: `call` knows those of text."""
+        """Disable Jinja's special case: `call` handles the methods of text."""
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ARG002 - Jinja's signature
-        """An operator, bounded."""
+        """Apply an operator within the budget."""
         return operators.calculate(budget(), operator, left, right)
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """A macro, a global, or one of the methods that are allowed."""
+        """Call a macro, a global or an allowed method."""
         budget().take(_CALL + sum(map(_size, args)))
         bound = methods.of_value(obj)
         if bound:
             value, name = bound
-            # What the compiler adds inside loops and blocks is for functions of templates.
+            # The compiler adds these inside loops and blocks; only template functions take them.
             kwargs = {key: given for key, given in kwargs.items() if key not in ("_loop_vars", "_block_vars")}
             return methods.method(value, name)(budget(), value, *args, **kwargs)
         return super().call(context, obj, *args, **kwargs)
 
 
 def _counting(tree: nodes.Template) -> nodes.Template:
-    """The tree with the counting: whoever enters a body pays for its literal text, whoever walks over a value for its length."""
+    """Insert the charges: entering a body costs the length of its literal text, iterating over a value costs its length."""
     bodies: list[Any] = [tree, *tree.find_all((nodes.Block, nodes.Macro, nodes.CallBlock, nodes.For))]
     costs = [1 + sum(len(part.data) for part in node.find_all(nodes.TemplateData)) for node in bodies]
     for loop in list(tree.find_all(nodes.For)):
@@ -138,7 +138,7 @@ def _range(*bounds: int) -> range:
 
 
 def _filter(work: Callable[..., Any]) -> Callable[..., Any]:
-    # One that asks for the context is never called by the compiler, which would write the result into its code.
+    # The compiler does not constant-fold a filter that takes the context.
     @pass_context
     def call(_: Context, value: Any, *args: Any, **named: Any) -> Any:
         return work(budget(), value, *args, **named)

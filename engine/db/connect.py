@@ -1,4 +1,4 @@
-"""Opens a connection alias as a DB-API connection that knows its dialect, by the kind of its string."""
+"""Opens a connection alias, with the driver for its kind of connection string."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _DEFAULT = Timeouts()
 
 
 def open_source(alias: str, text: str, root: Path, timeouts: Timeouts = _DEFAULT) -> Connection:
-    """Open a connection for reading; a SQLite file must be there. Raises `ConnectionFailed`."""
+    """Open a connection for reading; a SQLite file must exist. Raises `ConnectionFailed`."""
     return _open(alias, text, root, timeouts, create=False, read_only=True)
 
 
 def open_ledger(alias: str, text: str, root: Path, timeouts: Timeouts = _DEFAULT, *, create: bool) -> Connection:
-    """Open the ledger's connection; a missing SQLite file is made if `create`. Raises `ConnectionFailed`."""
+    """Open the ledger's connection; a missing SQLite file is created if `create`. Raises `ConnectionFailed`."""
     return _open(alias, text, root, timeouts, create=create, read_only=not create)
 
 
 def guess_dialect(text: str, root: Path) -> Dialect:
-    """The dialect a connection string suggests, without connecting; SQLite's where it suggests none."""
+    """Guess the dialect from a connection string, without connecting; SQLite's if it suggests none."""
     known = dialects(root)
     try:
         kind = dsn.kind(text)
@@ -46,7 +46,7 @@ def _open(alias: str, text: str, root: Path, timeouts: Timeouts, *, create: bool
         opened = _open_kind(text, root, timeouts, create=create, read_only=read_only)
     except ConnectionFailed as failure:
         raise ConnectionFailed(f"connection {alias!r}: {failure}") from failure.__cause__
-    # A file that vanishes during a run is not made anew: what it held would be sent again.
+    # A file that vanishes during a run is not recreated: its delivered records would be sent again.
     opened.again = partial(_open, alias, text, root, timeouts, create=False, read_only=read_only)
     return opened
 

@@ -1,4 +1,4 @@
-"""A DB-API connection that knows its dialect, and says what went wrong in the database's own words."""
+"""A DB-API connection with its dialect; errors carry the database's own message."""
 
 from __future__ import annotations
 
@@ -22,49 +22,49 @@ Result = TypeVar("Result")
 
 _CLOSE_SECONDS = 5.0
 _GRACE_SECONDS = 1.0
-"""What the server is given beyond its own time limit to say that it has stopped a query."""
+"""Extra time for the server to report that its own time limit has stopped a query."""
 
 
 @dataclass(slots=True)
 class Rows:
-    """A result: the names its columns have in the database, and the rows."""
+    """A result: the column names as the database reports them, and the rows."""
 
     columns: tuple[str, ...]
     rows: list[Any]
     rowcount: int
     messages: tuple[str, ...] = ()
-    """What the server said meanwhile: PRINT, RAISERROR, NOTICE."""
+    """Messages of the server: PRINT, RAISERROR, NOTICE."""
 
     def scalar(self) -> Any:
-        """The first column of the first row."""
+        """Return the first column of the first row."""
         return self.rows[0][0]
 
     def column(self) -> list[Any]:
-        """The first column of every row."""
+        """Return the first column of every row."""
         return [row[0] for row in self.rows]
 
     def pairs(self) -> dict[Any, Any]:
-        """The second column by the first, of rows of two."""
+        """Map the first column to the second, for rows of two columns."""
         return {key: value for key, value in self.rows}  # noqa: C416 - rows of a driver are no tuples
 
 
 @dataclass(slots=True)
 class Connection:
-    """One open connection, used by one thread. Outside `transaction` every statement commits by itself."""
+    """One open connection, used by one thread. Outside `transaction` every statement autocommits."""
 
     driver: Driver
     dialect: Dialect
     templates: Templates
     description: str = ""
     thread: DriverThread | None = None
-    """Where the driver's calls run, each for `time_limit` seconds at most; SQLite's run where they are made."""
+    """Runs the driver's calls, each for at most `time_limit` seconds; None for SQLite, whose calls run in the caller's thread."""
     time_limit: float = 600.0
     again: Callable[[], Connection] | None = None
-    """Opens another one like this. Raises `ConnectionFailed`."""
+    """Opens a new connection like this one. Raises `ConnectionFailed`."""
     _in_transaction: bool = field(default=False, init=False)
 
     def execute(self, statement: Statement) -> Rows:
-        """Run a statement and fetch all of its rows. Raises `DatabaseError` with the database's own words."""
+        """Run a statement and fetch all of its rows. Raises `DatabaseError` with the database's own message."""
         return self._call(lambda: self._execute(statement))
 
     def _execute(self, statement: Statement) -> Rows:
@@ -80,9 +80,9 @@ class Connection:
 
     @contextmanager
     def stream(self, statement: Statement, size: int = 1000) -> Iterator[tuple[tuple[str, ...], Iterator[list[Any]]]]:
-        """Run a query; gives its columns, and its rows `size` at a time, never all at once.
+        """Run a query; yields its columns and an iterator over blocks of `size` rows.
 
-        Nothing else may be done with the connection meanwhile. Raises `DatabaseError`.
+        The connection must not be used for anything else meanwhile. Raises `DatabaseError`.
         """
         found = self._call(lambda: self._begun(statement))
         try:
@@ -96,38 +96,38 @@ class Connection:
             yield rows
 
     def cancel(self, seconds: float = 5.0) -> bool:
-        """Ask the server to end the statement that runs now; from another thread, which waits so long at most.
+        """Ask the server to cancel the running statement; call it from another thread, which waits at most `seconds`.
 
-        False where the driver cannot, or has not come back: the outcome is in doubt until the session is seen gone.
-        The transaction is still open afterwards, and may hold what the statement has done so far.
+        False if the driver cannot cancel or has not returned: the outcome is in doubt until the session is known to be gone.
+        The transaction stays open, and may contain what the statement has done so far.
         """
         asked: list[bool] = []
-        # A server that never acknowledges holds the driver's call for ever.
+        # The driver's call never returns if the server never acknowledges.
         thread = threading.Thread(target=lambda: asked.append(self.driver.cancel()), name="cancel", daemon=True)
         thread.start()
         thread.join(seconds)
         return bool(asked and asked[0])
 
     def session(self) -> Session | None:
-        """Which session of the server this is; None for a database without sessions. Raises `DatabaseError`."""
+        """Return this connection's session on the server; None for a database without sessions. Raises `DatabaseError`."""
         sessions = self.dialect.sessions
         return None if sessions is None else Session.of(self.execute(Statement(sessions.mine, ())).rows[0])
 
     def is_alive(self, session: Session) -> bool:
-        """True while another session of this server is there. Raises `DatabaseError`."""
+        """True while another session of this server exists. Raises `DatabaseError`."""
         return bool(self.execute(session.statement(self.dialect.told_of(session).alive)).rows)
 
     def end_session(self, session: Session) -> None:
-        """End another session of this server, with whatever it is doing. Raises `DatabaseError`, also where that is not allowed.
+        """End another session of this server, whatever it is doing. Raises `DatabaseError`, also if that is not allowed.
 
-        One that is gone already counts as ended.
+        A session that no longer exists counts as ended.
         """
         with suppress_gone(self, session):
             self.execute(session.statement(self.dialect.told_of(session).end))
 
     @contextmanager
     def lenient(self) -> Iterator[None]:
-        """Text that is not UTF-8 is given with surrogates instead of failing the statement."""
+        """Return text that is not UTF-8 with surrogates instead of failing the statement."""
         self.driver.lenient(True)
         try:
             yield
@@ -135,7 +135,7 @@ class Connection:
             self.driver.lenient(False)
 
     def limit_in_driver(self, seconds: int) -> None:
-        """Have the driver itself stop every statement after so many seconds. Raises `DatabaseError`."""
+        """Have the driver itself stop every statement after `seconds`. Raises `DatabaseError`."""
         self._call(lambda: self.driver.limit(seconds))
 
     def run(self, template: str, /, **context: Any) -> Rows:
@@ -144,7 +144,7 @@ class Connection:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing. Raises `DatabaseError`; what was done before it is rolled back."""
+        """Run a transaction: commit at the end, roll back on any exception. Raises `DatabaseError`."""
         self._begin()
         try:
             yield
@@ -162,14 +162,14 @@ class Connection:
         return self._in_transaction
 
     def close(self) -> None:
-        """Give the connection back; a connection that is already broken counts as closed."""
+        """Close the connection; one that is already broken counts as closed."""
         with suppress(DatabaseError):
             self._call(self.driver.close, _CLOSE_SECONDS)
         if self.thread:
             self.thread.end()
 
     def reconnect(self) -> None:
-        """Begin a new session in place of this one, which is closed; never inside `transaction`. Raises `ConnectionFailed`."""
+        """Close this session and open a new one; never inside `transaction`. Raises `ConnectionFailed`."""
         assert not self._in_transaction, "what it holds would be lost in silence"  # noqa: S101
         assert self.again is not None, "every connection that was opened by its alias has it"  # noqa: S101
         self.close()
@@ -178,7 +178,7 @@ class Connection:
         self._in_transaction = False
 
     def _call(self, work: Callable[[], Result], seconds: float | None = None) -> Result:
-        """Do something with the driver, within so many seconds. Raises `DatabaseError`."""
+        """Run a call of the driver, for at most `seconds`. Raises `DatabaseError`."""
         try:
             return self.thread.call(work, seconds or self.time_limit + _GRACE_SECONDS) if self.thread else work()
         except self.driver.errors as failure:
@@ -203,13 +203,13 @@ class Connection:
             self._call(self.driver.autocommit)
         except DatabaseError:
             if how == "rollback":
-                # Nobody knows what state it is in: let the next statement fail loudly.
+                # The connection's state is unknown: let the next statement fail loudly.
                 self._in_transaction = False
                 self.close()
             raise
 
     def _rollback(self) -> None:
-        """In the dialect's words where it has some: a server that ended the transaction itself refuses the driver's."""
+        """Use the dialect's statement if it has one: a server that has ended the transaction itself refuses the driver's ROLLBACK."""
         if self.dialect.rollback:
             self._execute(Statement(self.dialect.rollback, ()))
         else:
@@ -218,7 +218,7 @@ class Connection:
 
 @contextmanager
 def suppress_gone(db: Connection, session: Session) -> Iterator[None]:
-    """Lets an error pass where the session that was to be ended is not there any more."""
+    """Suppress an error if the session to be ended no longer exists."""
     try:
         yield
     except DatabaseError:

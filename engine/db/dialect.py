@@ -17,61 +17,61 @@ from engine.errors import ConnectionFailed, DatabaseError
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What differs between databases and is not a statement."""
+    """The differences between databases that are not statements."""
 
     name: str
     reported: tuple[str, ...]
     """What drivers report as SQL_DBMS_NAME."""
     drivers: str
-    """A pattern for ODBC driver names, used where nothing is connected yet."""
+    """A pattern for ODBC driver names, used before a connection is open."""
     quotes: tuple[str, str]
     now: str
     """The expression for the current time in UTC on the database's clock."""
     odbc: tuple[tuple[str, str], ...]
-    """Keys added to an ODBC string of these drivers where the user gives none."""
+    """Keys added to an ODBC string of these drivers unless the user sets them."""
     session: tuple[str, ...]
-    """Statements that begin every session; `{seconds}` and `{milliseconds}` are the time limit of a query."""
+    """Statements at the start of every session; `{seconds}` and `{milliseconds}` are the time limit of a query."""
     place: str | None
-    """A query for where a session is (database, schema): one row."""
+    """A query for the current database and schema of a session: one row."""
     explain: tuple[str, str] | None
-    """What is put before a statement to see its plan, and a pattern by which the plan shows that rows are sorted."""
+    """The prefix of a statement that returns its plan, and a pattern that finds a sort in the plan."""
     types: tuple[tuple[str, str], ...]
     """Column types of the ledger's tables, by the name its CREATE statements use."""
     parts: int = 2
-    """How many parts the name of a table has at most: schema.table is two."""
+    """Maximum number of parts in a table name: schema.table has two."""
     lower: bool = False
     """Unquoted names are folded to lower case."""
     lost: str | None = None
-    """A pattern for what drivers say, beside SQLSTATE class 08, when the connection is gone."""
+    """A pattern for driver messages that mean a lost connection, in addition to SQLSTATE class 08."""
     rollback: str | None = None
-    """What ends a transaction that the server may have ended itself; None where the driver's own ROLLBACK does."""
+    """A statement that rolls back even if the server has ended the transaction itself; None if the driver's ROLLBACK does."""
     driver_timeout: bool = False
-    """The drivers themselves stop a query after a time; where they do not, `session` has the server do it."""
+    """True if the drivers themselves enforce the time limit of a query; otherwise `session` has the server do it."""
     sessions: Sessions | None = None
-    """How sessions are named, found and ended; None for a database without any."""
+    """How sessions are identified, found and ended; None for a database without sessions."""
 
     def told_of(self, session: Session) -> Sessions:
-        """The queries on sessions. Raises `DatabaseError` for a database that has none."""
+        """Return the queries on sessions. Raises `DatabaseError` for a database without sessions."""
         if self.sessions is None:
             raise DatabaseError(f"{self.reported[0]} has no sessions, and so not session {session}")
         return self.sessions
 
     def quote(self, identifier: str) -> str:
-        """The identifier, exactly as it is, between the dialect's quotes."""
+        """Quote an identifier, exactly as it is, in the dialect's quotes."""
         opening, closing = self.quotes
         return opening + identifier.replace(closing, closing * 2) + closing
 
     def name_parts(self, table: str) -> tuple[str, ...]:
-        """The parts of a table's name, as the database would hold it had it been written without quotes."""
+        """Split a table name into parts, case-folded as the database would fold it without quotes."""
         return tuple((table.lower() if self.lower else table).split("."))
 
     def table(self, name: str) -> str:
-        """A table's name, each part between quotes, so that it may be a word of SQL."""
+        """Quote each part of a table name, so that it may be an SQL keyword."""
         return ".".join(map(self.quote, self.name_parts(name)))
 
 
 def template_folders(root: Path) -> list[Path]:
-    """Where SQL templates are searched: the user's project first, then what ships with the engine."""
+    """Return the folders to search for SQL templates: the user's project first, then the one that ships with the engine."""
     shipped = assets.folder("templates") / "sql"
     own = root / "templates" / "sql"
     return [own, shipped] if own.resolve() != shipped.resolve() else [shipped]
@@ -79,7 +79,7 @@ def template_folders(root: Path) -> list[Path]:
 
 @cache
 def dialects(root: Path) -> dict[str, Dialect]:
-    """Every dialect that has a folder, by name; a folder of the project wins."""
+    """Return every dialect that has a folder, by name; a folder of the project takes precedence."""
     found: dict[str, Dialect] = {}
     for folder in template_folders(root):
         for file in sorted(folder.glob("*/dialect.yaml")):
@@ -88,7 +88,7 @@ def dialects(root: Path) -> dict[str, Dialect]:
 
 
 def by_reported_name(reported: str, root: Path) -> Dialect:
-    """The dialect of a database that calls itself `reported`. Raises `ConnectionFailed`."""
+    """Return the dialect of a database that reports this name. Raises `ConnectionFailed`."""
     for dialect in dialects(root).values():
         if reported.casefold() in (name.casefold() for name in dialect.reported):
             return dialect
@@ -100,7 +100,7 @@ def by_reported_name(reported: str, root: Path) -> Dialect:
 
 
 def by_driver_name(driver: str, known: Iterable[Dialect]) -> Dialect | None:
-    """The dialect that an ODBC driver's name suggests, if any."""
+    """Return the dialect that an ODBC driver's name suggests, if any."""
     return next((dialect for dialect in known if re.search(dialect.drivers, driver, re.IGNORECASE)), None)
 
 

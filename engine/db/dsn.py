@@ -1,4 +1,4 @@
-"""Connection strings: which kind one is, its parts, its secrets, and ADO.NET translated to ODBC."""
+"""Connection strings: their kind, parts and secrets, and the translation from ADO.NET to ODBC."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ADONET: dict[str, str] = {
     "current language": "Language", "language": "Language",
     "attachdbfilename": "AttachDBFileName", "initial file name": "AttachDBFileName",
 }  # fmt: skip
-# Keys that steer the .NET client alone and mean nothing to another one.
+# Keys that only concern the .NET client.
 _ADONET_ONLY = {
     "pooling", "min pool size", "max pool size", "connection lifetime", "load balance timeout", "connection reset",
     "enlist", "persist security info", "persistsecurityinfo", "packet size", "asynchronous processing", "async",
@@ -43,12 +43,12 @@ _ADONET_ONLY = {
     "transaction binding", "type system version", "user instance", "context connection", "poolblockingperiod",
     "pool blocking period", "column encryption setting", "enclave attestation url", "attestation protocol",
     "ip address preference", "ipaddresspreference", "command timeout", "network library", "net",
-    # Every result is fetched whole before the next statement: there is never more than one.
+    # A connection never has more than one open result.
     "multipleactiveresultsets", "multiple active result sets",
 }  # fmt: skip
 _TIMEOUT = {"connect timeout", "connection timeout", "timeout"}
 _BOOLEAN = {"Trusted_Connection", "TrustServerCertificate", "MultiSubnetFailover"}
-# Quotes around a value belong to ADO.NET; to ODBC they are characters like others.
+# Quotes delimit values in ADO.NET; in ODBC they are ordinary characters.
 _ODBC = re.compile(r"(^|;)\s*(driver|dsn|filedsn)\s*=", re.IGNORECASE)
 _SECRET = re.compile(r"pwd|pass|secret|token|key$|credential|phrase", re.IGNORECASE)
 
@@ -60,12 +60,12 @@ class Parts:
     pairs: tuple[tuple[str, str], ...]
 
     def get(self, *names: str) -> str | None:
-        """The value of the first pair with one of these names, whatever its case."""
+        """Return the value of the first pair with one of these names (lower case); keys match in any case."""
         return next((value for key, value in self.pairs if key.casefold() in names), None)
 
 
 def kind(text: str) -> Kind:
-    """Which kind of connection string this is. Raises `ConnectionFailed` without showing the string."""
+    """Return the kind of a connection string. Raises `ConnectionFailed` without showing the string."""
     if text.startswith(SQLITE):
         return "sqlite"
     if re.match(r"[a-z][a-z0-9+]*://", text, re.IGNORECASE):
@@ -81,7 +81,7 @@ def kind(text: str) -> Kind:
 
 
 def split(text: str) -> Parts:
-    """The parts of an ODBC or ADO.NET string. Raises `ConnectionFailed` without showing the string."""
+    """Split an ODBC or ADO.NET string into its parts. Raises `ConnectionFailed` without showing the string."""
     pairs: list[tuple[str, str]] = []
     position = 0
     while position < len(text):
@@ -98,7 +98,7 @@ def split(text: str) -> Parts:
 
 
 def _value(text: str, start: int) -> tuple[str, int]:
-    """The value that begins at `start` and where the next part begins. Quoted by {}, '' or "" it may hold anything."""
+    """Return the value at `start` and the start of the next part. In {}, '' or "" it may contain any character."""
     while start < len(text) and text[start] in " \t":
         start += 1
     closing = {"{": "}", **({} if _ODBC.search(text) else {'"': '"', "'": "'"})}.get(text[start : start + 1])
@@ -120,7 +120,7 @@ def _value(text: str, start: int) -> tuple[str, int]:
 
 
 def join(pairs: list[tuple[str, str]]) -> str:
-    """An ODBC string; values with special characters stand in braces."""
+    """Build an ODBC string; values with special characters are put in braces."""
     return "".join(f"{key}={_brace(value)};" for key, value in pairs)
 
 
@@ -131,9 +131,9 @@ def _brace(value: str) -> str:
 
 
 def adonet_to_odbc(text: str) -> tuple[list[tuple[str, str]], int | None]:
-    """The ODBC pairs of an ADO.NET string (without a driver) and its connect timeout in seconds.
+    """Return the ODBC pairs of an ADO.NET string (without a driver) and its connect timeout in seconds.
 
-    Raises `ConnectionFailed` naming a key that has no meaning in ODBC.
+    Raises `ConnectionFailed` naming a key that has no counterpart in ODBC.
     """
     pairs: list[tuple[str, str]] = []
     timeout: int | None = None
@@ -163,14 +163,14 @@ def _translate(key: str, value: str) -> str:
 
 
 def where(text: str, reported: str) -> str:
-    """The place that a string names, without anything secret, behind what the database calls itself."""
+    """Describe the server and database of a string, without secrets, after the name that the database reports."""
     parts = split(text)
     place = "/".join(value for value in (parts.get("server"), parts.get("database")) if value)
     return f"{reported} {place or parts.get('dsn') or ''}".strip()
 
 
 def secrets(text: str) -> list[str]:
-    """The parts of a connection string that must never be shown; the whole of it where it cannot be parsed."""
+    """Return the parts of a connection string that must never be shown; all of it if it cannot be parsed."""
     try:
         if kind(text) == "sqlite":
             return []

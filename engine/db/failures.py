@@ -1,4 +1,4 @@
-"""What a driver's error means: the database's own words, and whether the connection or the statement is at fault."""
+"""What a driver's error means: the database's own message, and whether the connection or the statement is at fault."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from engine.errors import DatabaseError
 
 _CLOSED = "closed (connection|database)|connection (has been|is) closed"
 _REFUSED = ("22", "23", "42")
-"""SQLSTATE classes of statements that fail again however often they are tried: data, constraints, names and rights."""
+"""SQLSTATE classes of errors that a retry cannot fix: data, constraints, names and rights."""
 
 
 def database_error(failure: Exception, lost: str | None = None) -> DatabaseError:
-    """A driver's error with the database's own words and its SQLSTATE, where it has one.
+    """Convert a driver's error; keeps the database's own message, and its SQLSTATE if there is one.
 
-    `lost` is the dialect's pattern for what its drivers say of a connection that is gone.
+    `lost` is the dialect's pattern for driver messages that mean a lost connection.
     """
     arguments = failure.args
     words: str = str(failure) or type(failure).__name__
@@ -25,7 +25,7 @@ def database_error(failure: Exception, lost: str | None = None) -> DatabaseError
 
 
 def is_lost(words: str, sqlstate: str | None, pattern: str | None) -> bool:
-    """SQLSTATE class 08, a connection that is closed, or what the dialect's drivers say of one."""
+    """True for SQLSTATE class 08, a closed connection, or a message that matches the dialect's pattern."""
     if sqlstate and sqlstate.startswith("08"):
         return True
     text = f"{sqlstate or ''} {words}"
@@ -33,5 +33,5 @@ def is_lost(words: str, sqlstate: str | None, pattern: str | None) -> bool:
 
 
 def _is_refused(sqlstate: str | None) -> bool:
-    """42000 alone says nothing: SQL Server's drivers give it to deadlocks and full disks too."""
+    """42000 alone is ambiguous: SQL Server's drivers use it for deadlocks and full disks too."""
     return bool(sqlstate) and str(sqlstate)[:2] in _REFUSED and sqlstate != "42000"

@@ -1,4 +1,4 @@
-"""Sessions of a database server: named, looked for, and ended from another connection."""
+"""Sessions of a database server: identified, found, and ended from another connection."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _START = re.compile(r"[0-9][0-9 T:.+-]{0,40}")
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """A dialect's queries on sessions: the number and the start of one's own; whether one is there; what ends one.
+    """A dialect's queries on sessions: `mine` returns the own number and start, `alive` finds a session, `end` ends it.
 
-    `{number}` and `{start}` stand for the session: such statements take no parameters everywhere.
+    `{number}` and `{start}` stand for the session: not every database takes parameters in such statements.
     """
 
     mine: str
@@ -26,7 +26,7 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session: the server's number for it, and when it began, since servers use numbers again."""
+    """One session: the server's number for it, and its start, since servers reuse numbers."""
 
     number: int
     start: str
@@ -36,11 +36,11 @@ class Session:
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Session:
-        """From a row of the dialect's `mine`."""
+        """Build a session from a row of the dialect's `mine`."""
         return cls(int(row[0]), str(row[1]))
 
     def statement(self, text: str) -> Statement:
-        """A statement on this session. Raises `ValueError` for a start that is no time: it becomes part of the text."""
+        """Build a statement on this session. Raises `ValueError` if the start is not a time, since it becomes part of the text."""
         if not _START.fullmatch(self.start):
             raise ValueError(f"{self.start!r} is not the start of a session")
         return Statement(text.replace("{number}", str(int(self.number))).replace("{start}", self.start), ())

@@ -1,4 +1,4 @@
-"""SQL text and its values, apart."""
+"""SQL text with separate parameters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Turns a Jinja template into a statement whose values are bound, never pasted.
+"""Renders a Jinja template to a statement whose values are bound, never inserted into the text.
 
-`{{ value }}` becomes `?` and the value a parameter. Only literal template text, `| identifier` and `| table` reach the
+`{{ value }}` becomes `?`, and the value a parameter. Only literal template text, `| identifier` and `| table` reach the
 statement as text. Templates run sandboxed and bounded, and an undefined name is an error.
 """
 
@@ -41,14 +41,14 @@ _BINDABLE = (str, int, float, Decimal, datetime, date, bytes, bytearray, UUID, t
 
 
 class Sql(str):
-    """Text that may stand in a statement as it is."""
+    """Text that is put into a statement as it is."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
-    """One column of the paging key, by the name the source reports, with the last value read from it."""
+    """One column of the paging key: its name as the source reports it, and the last value read."""
 
     name: str
     after: Any
@@ -72,7 +72,7 @@ class After(Mapping[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a template may know of the run. Times are naive UTC, as databases hold them."""
+    """The facts about the run that templates can use. Times are naive UTC, as in databases."""
 
     id: str
     started: datetime
@@ -90,7 +90,7 @@ class TrackedIn:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """After each `step` of the `rows` there are, a range ends."""
+    """Cuts `rows` rows into ranges of `step` rows."""
 
     step: int
     rows: int
@@ -98,7 +98,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """Only the rows whose column is at or above a value, or NULL."""
+    """Selects only the rows whose column is at least a value, or NULL."""
 
     column: str
     value: Any
@@ -109,7 +109,7 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The greatest value of a column, or the greatest that is not above `upto`."""
+    """Selects the greatest value of a column, not above `upto` if that is given."""
 
     column: str
     upto: Any = None
@@ -117,7 +117,7 @@ class Newest:
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which page: what the templates of an entity are rendered with."""
+    """Which page to read: the variables of an entity's templates."""
 
     entity: str
     run: RunFacts
@@ -126,27 +126,27 @@ class PageRequest:
     after: tuple[Any, ...] | None = None
     count: bool = False
     find: tuple[tuple[Any, ...], ...] = ()
-    """The keys of rows that are looked for, instead of a page."""
+    """Look up the rows with these keys, instead of a page."""
     keys: bool = False
-    """The key columns alone."""
+    """Select the key columns only."""
     total: bool = False
-    """How many rows there are in all, instead of a page."""
+    """Count all rows, instead of a page."""
     twins: bool = False
-    """The keys that are equal but for case and spaces at the end, instead of a page."""
+    """Select the keys that differ only in case or trailing spaces, instead of a page."""
     tracking: TrackedIn | None = None
-    """Where the source database itself sees what was delivered; such rows are left out."""
+    """Set if the source database itself can read the tracking table; delivered rows are then left out."""
 
     upto: tuple[Any, ...] = ()
-    """The last key of the range that is read; empty for no bound."""
+    """The last key of the range to read; empty for no upper bound."""
     cut: Cut | None = None
-    """The keys at which the rows are cut into ranges, instead of a page."""
+    """Select the keys that cut the rows into ranges, instead of a page."""
     since: Since | None = None
-    """What changed lately, instead of everything."""
+    """Select only the rows changed since a value, instead of all."""
     newest: Newest | None = None
-    """The greatest value of a column, instead of a page."""
+    """Select the greatest value of a column, instead of a page."""
 
     def context(self, dialect: str) -> dict[str, Any]:
-        """The template variables of this request."""
+        """Return the template variables of this request."""
         values = self.after
         scalar = None if values is None else values[0] if len(values) == 1 else After(self.names, values)
         return {
@@ -174,7 +174,7 @@ PAGE_VARIABLES = frozenset(PageRequest("", RunFacts("", datetime.min, None), 0).
 
 @dataclass(slots=True)
 class Templates:
-    """The SQL of one dialect: the project's folder first, then what ships; in each the dialect's folder first."""
+    """The SQL templates of one dialect: the project's folder first, then the shipped one; in each, the dialect's folder first."""
 
     root: Path
     dialect: Dialect
@@ -204,7 +204,7 @@ class Templates:
         return _render(self.environment.get_template(name).render, {**self._words, **context})
 
     def page(self, template: str | None, query: str | None, request: PageRequest) -> Statement:
-        """The statement of one page of an entity: from its template file, or its inline query."""
+        """Render the statement of one page of an entity, from its template file or its inline query."""
         source = self.environment.get_template(template) if template else self._inline(query or "")
         return _render(source.render, request.context(self.dialect.name))
 
@@ -218,7 +218,7 @@ class Templates:
         return {"now": Sql(self.dialect.now), "types": {name: Sql(text) for name, text in self.dialect.types}}
 
     def wrapped(self, template: str | None, query: str | None) -> bool:
-        """True for SQL that `page.sql.j2` pages, directly or through templates of the user's own."""
+        """True if `page.sql.j2` pages the SQL, directly or through the user's own templates."""
         assert self.environment.loader is not None, "set in __post_init__"  # noqa: S101
         pending = [self.environment.loader.get_source(self.environment, template)[0] if template else wrap(query or "")]
         while pending:
@@ -235,14 +235,14 @@ class Templates:
         return Sql(self.dialect.quote(name))
 
     def _table(self, name: object) -> Sql:
-        """A table name as the spec gives it; it leads where it would without quotes."""
+        """Quote a table name of the spec; it refers to the same table as without quotes."""
         if not isinstance(name, str) or not PLAIN_TABLE.fullmatch(name):
             raise UndefinedError(f"table needs a plain name such as TB_M_USER or dbo.TB_M_USER, not {name!r}")
         return Sql(self.dialect.table(name))
 
 
 def is_long(value: object) -> bool:
-    """True for text of more than 100 bytes in UTF-8: MariaDB's driver gets it as bytes (docs/adr/0004-mariadb-text.md)."""
+    """True for text of more than 100 bytes in UTF-8, which MariaDB's driver gets as bytes (docs/adr/0004-mariadb-text.md)."""
     return isinstance(value, str) and len(value.encode(errors="surrogatepass")) > 100
 
 
@@ -254,27 +254,27 @@ def pages_itself(source: str) -> bool:
     """True for SQL that uses `after` or `limit`, or extends a template, and so is not wrapped by the engine."""
     if re.search(r"\{%-?\s*extends\b", source):
         return True
-    # Each piece up to a brace once: one expression for it all takes quadratic time on many opening braces.
+    # Split at closing braces first: a single regular expression takes quadratic time on many opening braces.
     opened = (re.split(r"\{[{%]", piece, maxsplit=1) for piece in source.split("}"))
     return any(len(parts) > 1 and re.search(r"\b(after|limit)\b", parts[1]) for parts in opened)
 
 
 def wrap(query: str) -> str:
-    """An inline query as a template: paged by the engine unless it pages itself."""
+    """Turn an inline query into a template that the engine pages, unless it pages itself."""
     if pages_itself(query):
         return query
     return f'{{% extends "{PAGE}" %}}{{% block query %}}\n{query.rstrip().rstrip(";")}\n{{% endblock %}}'
 
 
 class _InsideLoader(FileSystemLoader):
-    """Refuses a file that a link leads out of the folder it was found in."""
+    """Refuses a file that a link leads out of the template folders."""
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         source, file, uptodate = super().get_source(environment, template)
         real = Path(file).resolve()
         shipped = template_folders(Path())[-1].resolve()
         if real.parent == shipped and template != PAGE and str(shipped) not in map(_resolved, self.searchpath[:2]):
-            # The HR job's own templates ship too; they are that project's, not everybody's.
+            # The HR job's own templates ship too, but only that project may use them.
             raise TemplateNotFound(template)
         if not any(real.is_relative_to(Path(folder).resolve()) for folder in self.searchpath):
             raise TemplateNotFound(template, f"template {template!r} is a link out of the templates folder")
@@ -293,7 +293,7 @@ def _render(render: Callable[..., str], context: Mapping[str, Any]) -> Statement
 
 
 def line_of(failure: BaseException) -> str:
-    """` (line 7 of users.sql.j2)`: where rendering failed; Jinja puts template frames into the traceback."""
+    """Return where rendering failed, as in ` (line 7 of users.sql.j2)`; Jinja puts template frames into the traceback."""
     frames = [frame for frame in traceback.extract_tb(failure.__traceback__) if frame.filename.endswith(".j2")]
     return f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
 
@@ -305,7 +305,7 @@ def _bind(context: Context, value: Any) -> Any:
         return value
     budget().take(1)
     if isinstance(value, Undefined):
-        str(value)  # StrictUndefined raises, with its own message
+        str(value)  # StrictUndefined raises with its own message
     if not isinstance(value, _BINDABLE):
         raise UndefinedError(
             f"a value of type {type(value).__name__} cannot be bound; bind text, numbers, dates or bytes"

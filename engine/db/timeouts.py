@@ -1,4 +1,4 @@
-"""How long a database may take."""
+"""Time limits for databases."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds that a database may take: to let a session in, and to answer a statement."""
+    """Time limits in seconds: to connect, and for a statement."""
 
     connect: float = 15.0
     query: float = 600.0
 
     @property
     def login(self) -> int:
-        """`connect` as drivers take it: whole seconds, of which 0 would mean no end."""
+        """`connect` in whole seconds, as drivers take it; at least 1, since 0 would mean no limit."""
         return max(1, round(self.connect))

@@ -1,4 +1,4 @@
-"""Generated HR master data: the five tables that `pipelines/sync.yaml` reads. The same number always gives the same rows."""
+"""Generated HR master data: the five tables that `pipelines/sync.yaml` reads; the same rows for the same number."""
 
 from __future__ import annotations
 

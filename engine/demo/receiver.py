@@ -61,7 +61,7 @@ class Receiver(ThreadingHTTPServer):
             self.tallies.setdefault(path, Tally()).calls += 1
 
     def store(self, path: str, key: str | None, records: list[Any], body: bytes) -> tuple[int, bytes]:
-        """Store a batch; returns the number of records stored, and the answer. A known key gets its first answer again."""
+        """Store a batch; returns the number of records stored and the answer: for a known key 0 and its first answer."""
         with self._lock:
             tally = self.tallies.setdefault(path, Tally())
             if key and key in self._answers:

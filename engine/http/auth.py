@@ -21,7 +21,7 @@ class _Header(AuthBase):
 
 
 def build(api: Api, prepare: Callable[[requests.Session], None], learned: Callable[[str], None]) -> AuthBase | None:
-    """The authentication that the spec asks for. `prepare` sets TLS and proxy on the session that fetches tokens."""
+    """Build the authentication that the spec asks for. `prepare` sets TLS and proxy on the session that fetches tokens."""
     match api.auth:
         case BearerAuth(token):
             return _Header("Authorization", f"Bearer {token}")

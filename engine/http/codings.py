@@ -1,4 +1,4 @@
-"""Unpacks the body of a message, whole and within a bound (RFC 9110 section 8.4.1)."""
+"""Decompresses a complete message body within a size limit (RFC 9110 section 8.4.1)."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import zlib
 import requests
 
 ACCEPTED = "gzip, deflate"
-"""What an answer may be packed with."""
+"""The content codings that an answer may use."""
 _GZIP = b"\x1f\x8b"
 _AUTO = 32 + zlib.MAX_WBITS
-"""zlib's or gzip's header, whichever there is."""
+"""Detects a zlib or gzip header."""
 
 
 class BadCoding(ValueError):
-    """The bytes are not one whole packed body within the bound."""
+    """The bytes are not one complete compressed body within the limit."""
 
 
 class TooLarge(BadCoding):
-    """The body is larger than the bound, as it came or unpacked."""
+    """The body is larger than the limit, as received or decompressed."""
 
 
 def read(response: requests.Response, limit: int) -> bytes:
-    """The whole body of an answer, unpacked here: urllib3 takes a packed body that breaks off for a whole one.
+    """Read and decompress the body of an answer; urllib3 would accept a truncated compressed body as complete.
 
-    Raises `BadCoding`, and what urllib3 raises.
+    Raises `BadCoding` and urllib3's exceptions.
     """
     content = bytearray()
     for part in response.raw.stream(65536, decode_content=False):
@@ -35,10 +35,7 @@ def read(response: requests.Response, limit: int) -> bytes:
 
 
 def decode(content: bytes, coding: str | None, limit: int) -> bytes:
-    """The body as it was before it was packed. A coding that is none of `ACCEPTED` leaves it as it came.
-
-    Raises `BadCoding`.
-    """
+    """Decompress a body; other codings than gzip and deflate leave it unchanged. Raises `BadCoding`."""
     for name in reversed([part.strip().lower() for part in (coding or "").split(",")]):
         if name in ("gzip", "x-gzip", "deflate") and content:
             content = _unpacked(content, name, limit)
@@ -58,7 +55,7 @@ def _unpacked(content: bytes, name: str, limit: int) -> bytes:
             if not unpacker.eof:
                 raise BadCoding(f"the packed body ({name}) breaks off in the middle")
             content = unpacker.unused_data
-            # A gzip body may be several in a row (RFC 1952 section 2.2).
+            # A gzip body may have several members (RFC 1952 section 2.2).
             if content and not (name != "deflate" and content.startswith(_GZIP)):
                 raise BadCoding(f"something stands behind the end of the packed body ({name})")
     except zlib.error as failure:

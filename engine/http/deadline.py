@@ -1,4 +1,4 @@
-"""A deadline for a whole call. Socket timeouts bound one read each, so an answer that drips would never end."""
+"""A deadline for a whole call. A socket timeout bounds a single read, so an answer that trickles in would never end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.http import framing
 
 
 class Call:
-    """What is known of the call a thread is making: its socket, whether its request has left, whether time is up."""
+    """The state of a thread's call: its socket, whether its request was sent, whether its deadline has passed."""
 
     def __init__(self, seconds: float) -> None:
         self.ends = time.monotonic() + seconds
@@ -28,9 +28,9 @@ class Call:
         self._lock = threading.Lock()
 
     def watch(self, sock: socket.socket) -> None:
-        """Work goes on over this socket; kept here since http.client drops its own for answers without a length.
+        """Set the socket in use; http.client drops its own reference for answers without a length.
 
-        Raises `TimeoutError` when the time of the call is up already.
+        Raises `TimeoutError` if the deadline has passed.
         """
         with self._lock:
             self._sock = sock
@@ -38,7 +38,7 @@ class Call:
                 raise TimeoutError("the time of the call is up")
 
     def expire(self) -> None:
-        """Break the connection off, whatever it is waiting for."""
+        """Shut the connection down, whatever it is waiting for."""
         with self._lock:
             self.expired = True
             if self._sock is not None:
@@ -51,7 +51,7 @@ _current = threading.local()
 
 @contextmanager
 def call(seconds: float) -> Iterator[Call]:
-    """Watch over the calls this thread makes inside: after `seconds` the connection is broken off."""
+    """Set a deadline for this thread's call: after `seconds` its connection is shut down."""
     watched = Call(seconds)
     _current.call = watched
     timer = threading.Timer(seconds, watched.expire)
@@ -65,25 +65,25 @@ def call(seconds: float) -> Iterator[Call]:
 
 
 def remaining(otherwise: float) -> float:
-    """Seconds left of the call that this thread is making; `otherwise` where it makes none."""
+    """Return the seconds left of this thread's call, or `otherwise` if there is no call."""
     watched: Call | None = getattr(_current, "call", None)
     return max(0.0, watched.ends - time.monotonic()) if watched else otherwise
 
 
 def not_sent_yet() -> None:
-    """What this thread has sent so far was not the request: a token had to be fetched first."""
+    """Mark this thread's request as not sent: so far it has only fetched a token."""
     watched: Call | None = getattr(_current, "call", None)
     if watched:
         watched.requesting = watched.sent = False
 
 
 class _Watched:
-    """Tells the current call of its socket, and when the first byte of a request leaves."""
+    """Reports its socket, and the sending of a request's first byte, to the current call."""
 
     sock: Any
     auto_open: Any
     _begins = False
-    """True until the first byte of the request has left."""
+    """True until the first byte of the request is sent."""
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
@@ -104,7 +104,7 @@ class _Watched:
             self.connect()
         if self._begins and framing.readable(self.sock):
             raise framing.BadAnswer("the server wrote to the connection, or ended it, before the request was sent")
-        # Connecting sends too (to a proxy); only a request that leaves over an open connection counts.
+        # Connecting to a proxy sends too; only a request over an open connection counts.
         if watched and watched.requesting:
             watched.watch(self.sock)
             watched.sent = True
@@ -137,7 +137,7 @@ class WatchedAdapter(HTTPAdapter):
         self._watch(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """Use them through a proxy too."""
+        """Use the watched connections through a proxy too."""
         return self._watch(super().proxy_manager_for(*args, **kwargs))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Where an answer begins and ends, strictly: http.client guesses at what RFC 9112 calls an incomplete or invalid message."""
+"""Strict framing of answers: http.client tolerates what RFC 9112 calls an incomplete or invalid message."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from urllib3.exceptions import HeaderParsingError
 from urllib3.util.response import assert_header_parsing
 
 MAX_INTERIM = 100
-"""Interim answers (1xx) before the final one; more count as no answer."""
+"""Interim answers (1xx) allowed before the final one; more count as no answer."""
 _MAX_LINE = 65536
-"""Bytes of one line; http.client says so of the lines of headers, not of those behind a chunked body."""
+"""Maximum bytes of one line; http.client limits header lines, but not those after a chunked body."""
 _SHOWN = 80
-"""Characters of the server's bytes that a message shows whole; of more it shows few, lest it show half a secret."""
+"""Up to this length, server text is quoted in full; longer text is cut much shorter, so as not to show half a secret."""
 
 
 class BadAnswer(http.client.HTTPException):
-    """The bytes that came are not one whole answer to the request."""
+    """The bytes received are not one complete answer to the request."""
 
 
 class _Reader(io.BufferedReader):
-    """Reads whole lines only. `ended` tells that a line was wanted where the connection had ended."""
+    """Reads complete lines only. `ended` is True if the connection had ended where a line was expected."""
 
     ended = False
 
@@ -44,9 +44,9 @@ class _Reader(io.BufferedReader):
 
 
 class Response(http.client.HTTPResponse):
-    """One answer: interim ones (1xx) are read and dropped; what is cut or framed in an invalid way raises `BadAnswer`.
+    """One answer. Interim ones (1xx) are skipped; truncation and invalid framing raise `BadAnswer`.
 
-    `surplus` is what stood behind the end of the answer: the connection is then of no more use.
+    `surplus` holds bytes received after the end of the answer: the connection must then not be reused.
     """
 
     fp: Any
@@ -84,13 +84,13 @@ class Response(http.client.HTTPResponse):
         while 100 <= self.status < 200:
             if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
                 raise BadAnswer("HTTP 101: the server switches to another protocol, which nobody asked for")
-            self.headers = self.msg = None  # begin() takes it for unread again
+            self.headers = self.msg = None  # makes begin() read again
             super().begin()
             self._whole_headers()
         self._check_length()
 
     def _whole_headers(self) -> None:
-        """RFC 9112 section 8: headers without the empty line at their end are incomplete."""
+        """RFC 9112 section 8: headers without the final empty line are incomplete."""
         if self.fp.ended:
             raise BadAnswer(f"the connection ended within the headers of an answer (HTTP {self.status})")
         try:
@@ -99,7 +99,7 @@ class Response(http.client.HTTPResponse):
             raise BadAnswer(f"the headers of the answer (HTTP {self.status}) are not all `name: value`") from None
 
     def _check_length(self) -> None:
-        """How the end of the body is told, RFC 9112 section 6.3."""
+        """Check how the body's length is determined (RFC 9112 section 6.3)."""
         if self.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             return
         coding = (self.headers.get("Transfer-Encoding") or "identity").strip().lower()
@@ -107,7 +107,7 @@ class Response(http.client.HTTPResponse):
         if coding not in ("chunked", "identity") or len(self.headers.get_all("Transfer-Encoding") or []) > 1:
             raise BadAnswer(f"Transfer-Encoding {_shown(coding)!r} is not supported")
         if coding == "chunked":
-            # Both are a sign of a confused server or proxy: the chunks count, and the connection is not used again.
+            # Both headers are a sign of a confused server or proxy: the chunks count, and the connection is not reused.
             self.will_close = self.will_close or bool(lines)
         elif lines:
             lengths = {text.strip() for line in lines for text in line.split(",")}
@@ -118,7 +118,7 @@ class Response(http.client.HTTPResponse):
             self.will_close = self._check_close()  # type: ignore[attr-defined]  # typeshed leaves it out
 
     def _close_conn(self) -> None:
-        """The end of the body, or of the connection."""
+        """Called at the end of the body or of the connection."""
         if self.fp is not None:
             self.surplus = waiting(self._socket, self.fp)
         super()._close_conn()  # type: ignore[misc]  # typeshed leaves it out
@@ -129,7 +129,7 @@ def _shown(text: str) -> str:
 
 
 def waiting(sock: socket.socket, reader: io.BufferedReader) -> bytes:
-    """Bytes that have come and that nobody has read; does not wait for any."""
+    """Return the bytes received but not yet read, without blocking."""
     found = b""
     with suppress(OSError, ValueError):
         before = sock.gettimeout()
@@ -144,7 +144,7 @@ def waiting(sock: socket.socket, reader: io.BufferedReader) -> bytes:
 
 
 def readable(sock: socket.socket) -> bool:
-    """True when something was sent over this connection before a request was, its end included. Takes a byte of it."""
+    """True if the server sent data or closed the connection before the request. Consumes one byte."""
     try:
         before = sock.gettimeout()
         sock.settimeout(0)

@@ -1,4 +1,4 @@
-"""OAuth 2 client credentials (RFC 6749 section 4.4): fetches the token and keeps it until it ends."""
+"""OAuth 2 client credentials (RFC 6749 section 4.4): fetches a token and keeps it until it expires."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from engine.http.settings import OAuth2
 from engine.http.token import Renewable, TokenRefused
 
 _RENEW_BEFORE = 30.0
-"""Seconds before its end at which a token is fetched anew."""
+"""Seconds before its expiry at which a token is renewed."""
 _USUAL_LIFETIME = 3600.0
-"""RFC 6749 section 5.1: without `expires_in` the server says its lifetime elsewhere."""
+"""Seconds without `expires_in`, where the server documents the lifetime elsewhere (RFC 6749 section 5.1)."""
 _MAX_ANSWER = 1024 * 1024
 _SHOWN = 300
 
 
 class ClientCredentials(Renewable):
-    """A token shared by all threads, fetched when first needed and again before it ends.
+    """A token shared by all threads, fetched on first use and renewed before it expires.
 
-    One thread fetches at a time; nobody waits, for it or for the server, beyond the deadline of the call it is making.
+    One thread fetches at a time; no thread waits, for it or for the server, beyond the deadline of its own call.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class ClientCredentials(Renewable):
         return request
 
     def forget(self) -> None:
-        """The API refused the token that this thread sent: fetch another next time, unless somebody has done so."""
-        # Without the lock: who holds it may be waiting for the server.
+        """Discard the token that this thread sent, since the API refused it, unless it has been replaced already."""
+        # Without the lock: its holder may be waiting for the server.
         if self._token == getattr(self._own, "token", None):
             self._token = None
 
@@ -77,7 +77,7 @@ class ClientCredentials(Renewable):
         self._token, self._ends = token, time.monotonic() + lifetime
 
     def _asked(self) -> dict[str, Any]:
-        """The JSON object that the token endpoint answers with. Raises `TokenRefused`."""
+        """Request a token; returns the JSON object of the answer. Raises `TokenRefused`."""
         settings = self._settings
         form = {
             "grant_type": "client_credentials",
@@ -94,7 +94,7 @@ class ClientCredentials(Renewable):
                     data=form,
                     headers=headers,
                     timeout=max(deadline.remaining(self._timeout), 0.001),
-                    # A redirect would carry the client's secret to wherever it points.
+                    # A redirect would send the client's secret to its target.
                     allow_redirects=False,
                     stream=True,
                 ) as response:
@@ -126,7 +126,7 @@ class ClientCredentials(Renewable):
         return found
 
     def _refused(self, reason: str) -> TokenRefused:
-        """The error. What a server echoes is masked before it is cut, or half a secret would be left."""
+        """Build the error. A secret that the server echoes is masked before the text is cut, which could leave half of it."""
         text = " ".join(reason.replace(self._settings.client_secret, "***").split())
         return TokenRefused(f"no token from {self._settings.token_url}: {text[:_SHOWN]}")
 
@@ -151,7 +151,7 @@ def _kind(value: object) -> str:
 
 
 def _seconds(value: object) -> float | None:
-    """`expires_in`; None where it is no number. Many servers send it as text."""
+    """Parse `expires_in`; None if it is not a number. Many servers send it as text."""
     if value is None or value == "":
         return _USUAL_LIFETIME
     try:

@@ -1,4 +1,4 @@
-"""Tells an HTML page from what an API answers: a login form, a proxy's notice, a wrong URL."""
+"""Recognizes an HTML page in place of an API's answer: a login form, a proxy's notice, a wrong URL."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _SHOWN = 100
 
 
 def title(body: bytes) -> str | None:
-    """The title of an HTML page, '' where it has none; None where the body is no HTML page."""
+    """Return the title of an HTML page, '' if it has none; None if the body is not HTML."""
     text = body[:_LOOKED_AT].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     folded = text.lower()
     if not folded.startswith(("<!doctype html", "<html", "<head", "<body")):
         return None
-    # No regular expression: one for this takes quadratic time on many `<title`.
+    # A regular expression for this takes quadratic time on many `<title`.
     start = folded.find(">", folded.find("<title")) + 1 if "<title" in folded else 0
     end = folded.find("<", start)
     return " ".join(html.unescape(text[start:end][:1000]).split()) if start and end > start else ""
 
 
 def shown(found: str) -> str:
-    """What to say of a page with this title."""
+    """Describe a page with this title."""
     return f"an HTML page ({found[:_SHOWN]!r})" if found else "an HTML page"

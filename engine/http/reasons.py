@@ -15,7 +15,7 @@ NO_ANSWER = (
     OSError,
     ValueError,
 )
-"""What is raised where no whole answer came: by requests, by what it stands on, and by our own reading of the answer."""
+"""Raised if no complete answer arrived: by requests, by the libraries below it, and by our own reading of the answer."""
 _LONGEST = 2000
 _OBJECT_NAME = re.compile(r"^<?[\w.]+(\([^)]*\)| object at 0x[0-9a-f]+>)?: (?=Failed|\[)")
 """What urllib3 puts before the cause: `<urllib3.connection.HTTPConnection object at 0x7f>: [Errno 111] ...`."""
@@ -23,7 +23,7 @@ _NOISE = re.compile(r"\[Errno -?\d+\] |\(_ssl\.c:\d+\)|<[\w.]+ object at 0x[0-9a
 
 
 def causes(failure: BaseException) -> list[BaseException]:
-    """The failure and what caused it, the innermost last."""
+    """Return the failure and its causes, the innermost last."""
     seen: list[BaseException] = []
     current: BaseException | None = failure
     while current is not None and current not in seen:
@@ -37,7 +37,7 @@ def causes(failure: BaseException) -> list[BaseException]:
 
 
 def plain(causes: list[BaseException]) -> str:
-    """The innermost cause in plain words, without the names of Python objects."""
+    """Describe the innermost cause in plain words, without the names of Python objects."""
     if isinstance(causes[-1], http.client.IncompleteRead):
         return "the body of the answer breaks off, or its chunks are not framed as chunks"
     # Cut before it is parsed: a server may put 65,000 characters into its status line.

@@ -1,4 +1,4 @@
-"""Makes one call: one attempt of one batch, within the deadline, without redirects or the environment's settings."""
+"""Makes one call: one attempt of one batch, within a deadline, without redirects or settings from the environment."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from engine.http import auth, codings, deadline, framing, reasons, token
 from engine.http.settings import Api
 
 MAX_ANSWER = 64 * 1024 * 1024
-"""Bytes of an answer that are read; a larger one counts as broken off."""
+"""Maximum bytes of an answer; a larger one counts as truncated."""
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back from one call. `seconds` is its whole duration."""
+    """The answer to one call. `seconds` is the duration of the whole call."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,9 +32,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """A call without a whole answer. `sent` tells whether the request may have reached the API.
+    """A call without a complete answer. `sent` is True if the request may have reached the API.
 
-    `refused` is True exactly where the TCP connection to the API, its proxy or its token endpoint was refused
+    `refused` is True exactly if the TCP connection to the API, its proxy or its token endpoint was refused
     (ECONNREFUSED), so that nothing can have been processed.
     """
 
@@ -46,21 +46,21 @@ class NoAnswer:
 
 
 class Caller:
-    """Calls one API. Safe for threads: each has its own session and connections. Close it to give them back."""
+    """Calls one API. Thread-safe: each thread has its own session and connections, which `close` closes."""
 
     def __init__(self, api: Api, learned: Callable[[str], None] = lambda _secret: None) -> None:
-        """`learned` hears of every token that is fetched, so that it can be masked."""
+        """`learned` is called with every fetched token, so that it can be masked."""
         self._api = api
         self._sessions: list[requests.Session] = []
         self._own = threading.local()
         self._auth = auth.build(api, self._prepare, learned)
 
     def url(self, endpoint: str) -> str:
-        """`base_url` and the endpoint joined: `http://h/api` and `/users` are `http://h/api/users`."""
+        """Join `base_url` and the endpoint: `http://h/api` and `/users` become `http://h/api/users`."""
         return f"{self._api.base_url.rstrip('/')}/{endpoint.lstrip('/')}"
 
     def headers(self, key: str | None) -> dict[str, str]:
-        """The headers of a call, authentication aside."""
+        """Return the headers of a call, without authentication."""
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
@@ -71,12 +71,12 @@ class Caller:
             headers["Content-Encoding"] = "gzip"
         headers.update(self._api.headers)
         if key and self._api.idempotency_header:
-            # A string of RFC 9651, as draft-ietf-httpapi-idempotency-key-header asks for, or the bare key that most APIs take.
+            # An RFC 9651 string, as draft-ietf-httpapi-idempotency-key-header requires, or the bare key that most APIs take.
             headers[self._api.idempotency_header] = f'"{key}"' if self._api.idempotency_quoted else key
         return headers
 
     def prepared(self, method: str, url: str, payload: bytes, key: str | None) -> requests.PreparedRequest:
-        """The request as it would be sent, for people to look at; a token that would be fetched stands as `***`."""
+        """Build the request for display; a token that would be fetched is shown as `***`."""
         body = gzip.compress(payload, mtime=0) if self._api.gzip else payload
         headers = self.headers(key)
         if isinstance(self._auth, token.Renewable):
@@ -86,7 +86,7 @@ class Caller:
         return requests.Request(method, url, headers=headers, data=body, auth=self._auth).prepare()
 
     def call(self, method: str, url: str, payload: bytes, key: str | None) -> Answer | NoAnswer:
-        """One attempt. Never raises for what the network or the API does."""
+        """Make one attempt. Never raises for failures of the network or the API."""
         body = gzip.compress(payload, mtime=0) if self._api.gzip else payload
         started = time.monotonic()
         with deadline.call(self._api.timeout) as watched:
@@ -105,18 +105,18 @@ class Caller:
                     failpoint.reached("answer began")
                     status = response.status_code
                     content = codings.read(response, MAX_ANSWER)
-                    # A shut socket reads as the end of an answer without a length.
+                    # A shut-down socket looks like the end of an answer without a length.
                     if watched.expired:
                         raise requests.Timeout
                     self._check_end(response)
                     return Answer(status, response.headers, content, time.monotonic() - started)
             except reasons.NO_ANSWER as failure:
-                # Whatever may still come over it is no answer to the next request.
+                # Late bytes on this connection must not be taken for the next answer.
                 self._session().close()
                 return self._no_answer(failure, watched, time.monotonic() - started, status)
 
     def _check_end(self, response: requests.Response) -> None:
-        """A connection with bytes behind the answer is of no more use; where they are a second answer, neither is believed."""
+        """Close a connection with bytes after the answer. Raises `BadAnswer` if they are a second answer: neither can be trusted."""
         surplus = getattr(response.raw._original_response, "surplus", b"")
         if surplus.lstrip().startswith(b"HTTP/"):
             raise framing.BadAnswer("two answers came to one request, so that neither can be believed")
@@ -133,12 +133,12 @@ class Caller:
         return NoAnswer(reason, sent, seconds, status, refused)
 
     def authenticate(self) -> None:
-        """Fetch the token, where one has to be fetched. Raises `token.TokenRefused`."""
+        """Fetch a token, if authentication needs one. Raises `token.TokenRefused`."""
         if isinstance(self._auth, token.Renewable):
             self._auth(requests.Request("GET", self._api.base_url).prepare())
 
     def renew(self) -> bool:
-        """True when there is a token that can be fetched anew after a 401."""
+        """Discard the token after a 401. True if another one can be fetched."""
         if isinstance(self._auth, token.Renewable):
             self._auth.forget()
             return True
@@ -160,7 +160,7 @@ class Caller:
 
     def _prepare(self, session: requests.Session) -> None:
         api = self._api
-        # Neither .netrc (it would replace Authorization) nor proxies of the environment.
+        # Use neither .netrc (it would replace Authorization) nor the environment's proxies.
         session.trust_env = False
         session.verify = api.verify if isinstance(api.verify, bool) else str(api.verify)
         if api.cert:

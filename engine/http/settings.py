@@ -1,4 +1,4 @@
-"""How an API is called: credentials, retries, limits, as a spec says it."""
+"""How an API is called, from the spec: credentials, retries, limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BasicAuth:
 
 @dataclass(frozen=True, slots=True)
 class HeaderAuth:
-    """A header of the user's own."""
+    """A custom header."""
 
     name: str
     value: str = field(repr=False)
@@ -46,7 +46,7 @@ Auth = BearerAuth | BasicAuth | HeaderAuth | OAuth2
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often a call is attempted. `attempts` counts the first; waits are seconds."""
+    """How often a call is attempted. `attempts` includes the first; waits are in seconds."""
 
     attempts: int
     wait: float
@@ -56,7 +56,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """After how many failed batches in a row an endpoint is left alone, and for how many seconds."""
+    """How many failed batches in a row park an endpoint, and for how many seconds."""
 
     after: int
     seconds: float
@@ -64,7 +64,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The partner's API. `timeout` is seconds for one whole attempt."""
+    """The partner's API. `timeout` is in seconds, for one whole attempt."""
 
     base_url: str
     auth: Auth | None
@@ -81,12 +81,12 @@ class Api:
     cert_key: Path | None
     gzip: bool
     idempotency_max_age: float = 86400.0
-    """Seconds for which the API remembers a key."""
+    """Seconds for which the API remembers an idempotency key."""
     idempotency_quoted: bool = False
     pause: float = 0.0
-    """Seconds at least from the start of one call to that of the next."""
+    """Minimum seconds from the start of one call to the start of the next."""
     breaker: Breaker | None = None
     expect: Literal["json"] | None = None
     """What the body of a 2xx must be."""
     check: tuple[str, str] | None = None
-    """Method and path of a request that stores nothing, to try the credentials with."""
+    """Method and path of a request that stores nothing, to test the credentials."""

@@ -1,4 +1,4 @@
-"""Credentials that end and are fetched anew."""
+"""Credentials that expire and are renewed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from requests.auth import AuthBase
 
 
 class TokenRefused(requests.RequestException):
-    """No token could be had; nothing was sent to the API."""
+    """No token could be fetched; nothing was sent to the API."""
 
 
 class Renewable(AuthBase):
-    """Authentication with a token that is fetched, and can be fetched anew."""
+    """Authentication with a token that can be renewed."""
 
     def forget(self) -> None:
-        """The API refused the token: fetch another next time."""
+        """Discard a token that the API refused; the next request fetches another."""
         raise NotImplementedError

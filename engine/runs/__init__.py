@@ -1,1 +1,1 @@
-"""What every kind of run has: its lease and its due times."""
+"""What every kind of run shares: its lease and its due times."""

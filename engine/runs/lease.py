@@ -33,10 +33,10 @@ class Holder:
     heartbeat: Any
     expires: Any
     process: str | None = None
-    """When its process was created, as `runs.processes` notes it."""
+    """The identity of its process, from `runs.processes`."""
 
     def as_json(self) -> dict[str, Any]:
-        """The `holder` of a refused run."""
+        """Return the `holder` in the report of a refused run."""
         return {
             "run_id": self.run, "user": self.holder, "host": self.host, "pid": self.pid,
             "since": str(self.since), "last_heartbeat": str(self.heartbeat), "expires": str(self.expires),
@@ -51,7 +51,7 @@ class Holder:
 
 @dataclass(slots=True)
 class Lease:
-    """A lease this run holds. `token` is in every guarded statement; a later holder has a higher one."""
+    """A lease held by this run. `token` is in every guarded statement; a later holder has a higher one."""
 
     pipeline: str
     run: str
@@ -59,23 +59,23 @@ class Lease:
     seconds: float
     _renewed: float = field(default_factory=time.monotonic)
     trouble: str | None = field(default=None, init=False)
-    """Why the last heartbeat failed; None where it did not."""
+    """Why the last heartbeat failed; None if it did not."""
 
     @property
     def last_words(self) -> str:
-        """Why the last heartbeat failed, as the end of a sentence; empty where it did not."""
+        """Why the last heartbeat failed, as the end of a sentence; empty if it did not."""
         return f" (its last heartbeat failed: {printable(self.trouble)})" if self.trouble else ""
 
     def valid(self) -> bool:
-        """True while it surely has not expired: nothing is sent otherwise, also after the process was stopped for long."""
+        """True while it certainly has not expired. Nothing is sent otherwise, even after the process was suspended for long."""
         return time.monotonic() - self._renewed < self.seconds
 
     def late(self) -> bool:
-        """True when a heartbeat is overdue: it may starve behind the writes of its own run."""
+        """True if a heartbeat is overdue: the writes of its own run may be blocking it."""
         return time.monotonic() - self._renewed > self.seconds / 2
 
     def renew(self, db: Connection, names: dict[str, str]) -> bool:
-        """Prove that it is still ours, and hold it for longer; False when somebody else has it."""
+        """Check that the lease is still ours and extend it; False if another run has it."""
         before = time.monotonic()
         values = {"pipeline": self.pipeline, "run": self.run, "token": self.token, "seconds": self.seconds}
         if db.run("ledger/lease_renew.sql.j2", **names, **values).rowcount != 1:
@@ -85,7 +85,7 @@ class Lease:
         return True
 
     def holds(self, db: Connection, names: dict[str, str]) -> bool:
-        """Inside a transaction: True while it is ours, and until the transaction ends nobody else can take it."""
+        """True if the lease is still ours. Inside a transaction, no other run can take it until the transaction ends."""
         values = {"pipeline": self.pipeline, "run": self.run, "token": self.token}
         if db.run("ledger/lease_check.sql.j2", **names, **values).rows:
             failpoint.reached("lease held")
@@ -94,12 +94,12 @@ class Lease:
         return False
 
     def free(self, db: Connection, names: dict[str, str]) -> None:
-        """Give it back; the row stays, so that tokens only ever grow."""
+        """Release the lease; the row stays, so that tokens only increase."""
         db.run("ledger/lease_free.sql.j2", **names, pipeline=self.pipeline, token=self.token)
 
 
 def acquire(db: Connection, names: dict[str, str], pipeline: str, run: str, seconds: float) -> Lease:
-    """Take the lease. A holder on this host whose process is gone is replaced at once, another when it has expired.
+    """Take the lease. A holder on this host whose process is gone is replaced at once, any other once its lease has expired.
 
     Raises `LeaseHeld`.
     """
@@ -128,20 +128,20 @@ def acquire(db: Connection, names: dict[str, str], pipeline: str, run: str, seco
         except DatabaseError as failure:
             if holder.run is None:
                 raise  # nobody holds it: the table cannot be written
-            # The holder stands still in a transaction of its own, whose lock on the row we cannot wait for.
+            # The holder hangs in a transaction of its own, and waiting for its row lock has failed.
             raise LeaseHeld(holder) from failure
         if taken.rowcount == 1:
             return Lease(pipeline, run, token + 1, seconds, began)
 
 
 def holder(db: Connection, names: dict[str, str], pipeline: str) -> Holder | None:
-    """Who holds the lease now; None when nobody does or it has expired."""
+    """Return the current holder of the lease; None if it is free or has expired."""
     row = _row(db, names, pipeline)
     return _holder(row) if row is not None and not row[8] else None
 
 
 def break_lease(db: Connection, names: dict[str, str], pipeline: str) -> Holder | None:
-    """Free the lease whoever has it; the holder's token is worth nothing from then on."""
+    """Release the lease, whoever holds it; returns that holder, whose token is invalid from then on."""
     row = _row(db, names, pipeline)
     if row is None or row[8]:
         return None
@@ -150,11 +150,11 @@ def break_lease(db: Connection, names: dict[str, str], pipeline: str) -> Holder 
 
 
 class Heartbeat:
-    """Renews a lease from a thread and a connection of its own, three times per expiry, and sooner after one that failed."""
+    """Renews a lease from its own thread and connection, three times per expiry, and sooner after a failure."""
 
     def __init__(self, lease: Lease, connect: Callable[[], Connection], names: dict[str, str]) -> None:
         self._lease, self._names = lease, names
-        # A beat that waits for longer than this comes too late anyway.
+        # A heartbeat that takes longer than this is too late anyway.
         self._kept = Kept(connect, time_limit=lease.seconds / 3)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -168,7 +168,7 @@ class Heartbeat:
         self._thread.join(timeout=self._lease.seconds)
 
     def _run(self) -> None:
-        # A beat that fails is tried again: the lease says itself when it is not valid any more.
+        # A failed heartbeat is retried; `Lease.valid` tells when the lease has expired.
         wait = self._lease.seconds / 3
         while not self._stop.wait(wait):
             try:
@@ -195,5 +195,5 @@ def _holder(row: Any) -> Holder:
 
 
 def gone(holder: Holder) -> bool:
-    """True when the holder ran on this host and its process is not there any more."""
+    """True if the holder ran on this host and its process no longer exists."""
     return holder.host == host() and processes.is_gone(holder.pid, holder.process)

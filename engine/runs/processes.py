@@ -1,4 +1,4 @@
-"""Which process on this host somebody was, though its number may belong to another one by now."""
+"""Identifies a process on this host, whose PID may have been reused."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import os
 import psutil
 
 _SECONDS = 2.0
-"""Two readings of one process's start differ by less."""
+"""Two readings of one process's start differ by less than this."""
 
 
 def identity(pid: int | None = None) -> str | None:
-    """When a process (this one without `pid`) was created, and when the host was started, in seconds; None when there is none.
+    """Return when a process (by default this one) was created and when the host was started, in seconds.
 
-    Both, since a clock that is set anew moves them together on some systems and only one of them on others.
+    None if there is no such process, empty if it cannot be read. Both times, since a change of the clock moves both of them
+    on some systems and only one on others.
     """
     try:
         return f"{psutil.Process(pid or os.getpid()).create_time():.3f} {psutil.boot_time():.3f}"
@@ -24,7 +25,7 @@ def identity(pid: int | None = None) -> str | None:
 
 
 def is_gone(pid: int, was: str | None) -> bool:
-    """True when the process with this number is not there any more, or is another one than it `was` (None where nobody noted it)."""
+    """True if the process with this PID no longer exists, or is not the one it `was` (None if that was not recorded)."""
     if not psutil.pid_exists(pid):
         return True
     now = identity(pid)

@@ -1,4 +1,4 @@
-"""When something is due: cron lines and intervals in a time zone, and what a start does about missed times."""
+"""When a pipeline is due: cron lines and intervals in a time zone, and the handling of misfires at a start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cronsim import CronSim
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a pipeline is due. Exactly one of `every` (seconds) and `cron` is set; `daily_at` is a cron line by now."""
+    """When a pipeline is due. Exactly one of `every` (seconds) and `cron` is set; `daily_at` has become a cron line."""
 
     every: float | None
     cron: str | None
@@ -22,10 +22,10 @@ class Schedule:
 
 
 def due_times(plan: Schedule, after: datetime) -> Iterator[datetime]:
-    """The due times later than `after` (aware), in the pipeline's zone.
+    """Yield the due times later than `after` (aware), in the pipeline's zone.
 
-    A cron time that a clock change skips is due right after the change; one that stands twice is due once, as Debian's
-    cron does it (cronsim). `every` counts elapsed time.
+    A cron time that a clock change skips is due right after the change; one that occurs twice is due once, as in Debian's
+    cron (cronsim). `every` counts elapsed time.
     """
     if plan.every is not None:
         moment = after.astimezone(UTC)
@@ -37,20 +37,20 @@ def due_times(plan: Schedule, after: datetime) -> Iterator[datetime]:
 
 
 def next_due(plan: Schedule, after: datetime) -> datetime:
-    """The first due time later than `after`."""
+    """Return the first due time later than `after`."""
     return next(due_times(plan, after))
 
 
 def latest_missed(plan: Schedule, last: datetime, now: datetime) -> datetime | None:
-    """The newest due time after `last` that is not later than `now`; None when none was missed."""
-    # Two times of one zone are compared by their clocks, blind to the hour that stands twice.
+    """Return the latest due time after `last` and not after `now`; None if none was missed."""
+    # Python compares two times of one zone by wall clock, which is wrong in the hour that occurs twice.
     last, now = last.astimezone(UTC), now.astimezone(UTC)
     if plan.every is not None:
         steps = int((now - last).total_seconds() // plan.every)
         return last + timedelta(seconds=plan.every * steps) if steps > 0 else None
     assert plan.cron is not None  # noqa: S101 - as above
-    # Backwards from now for a rough place, so that years of missed minutes cost nothing; then forwards, which alone
-    # is right about the nights when clocks change.
+    # Backwards from now to a rough start, so that years of missed minutes cost nothing; then forwards, since only that
+    # direction is right when clocks change.
     rough = next(iter(CronSim(plan.cron, now.astimezone(plan.timezone), reverse=True)))
     newest = None
     for due in due_times(plan, max(last, rough - timedelta(days=1))):
@@ -62,7 +62,7 @@ def latest_missed(plan: Schedule, last: datetime, now: datetime) -> datetime | N
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a start of the loop does about one pipeline: when it is due, and why then. `skipped` is a missed time that is not served."""
+    """When a pipeline is first due after a start of the loop, and why. `skipped` is a missed time that is not served."""
 
     due: datetime
     why: str
@@ -70,7 +70,7 @@ class Start:
 
 
 def at_start(plan: Schedule, last: datetime | None, now: datetime) -> Start:
-    """The first due time after a start at `now`, by the last time served (None before the first) and the misfire rule."""
+    """Return the first due time after a start at `now`, by the last time served (None before the first) and the misfire rule."""
     if last is None:
         if plan.every is not None:
             return Start(now, "nothing was served yet, so that `every` begins at once")
@@ -84,5 +84,5 @@ def at_start(plan: Schedule, last: datetime | None, now: datetime) -> Start:
 
 
 def as_text(moment: datetime) -> str:
-    """A moment to the second, with its zone's offset (ISO 8601)."""
+    """Format a time to the second, with its zone's offset (ISO 8601)."""
     return moment.isoformat(timespec="seconds")

@@ -9,7 +9,7 @@ from functools import cache
 
 @cache
 def user() -> str:
-    """The OS user's name."""
+    """Return the OS user's name."""
     try:
         return getpass.getuser()[:100]
     except (KeyError, OSError):  # a container's user without a name
@@ -18,5 +18,5 @@ def user() -> str:
 
 @cache
 def host() -> str:
-    """The name of this machine, no longer than the columns that hold it."""
+    """Return the host name, cut to the length of its columns."""
     return socket.gethostname()[:255]

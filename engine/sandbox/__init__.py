@@ -1,1 +1,1 @@
-"""What expressions and SQL templates may call, and how much they may make."""
+"""What expressions and SQL templates may call, and how much output they may produce."""

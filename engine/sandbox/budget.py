@@ -1,4 +1,4 @@
-"""The bound of one evaluation: what it makes is counted before memory is taken for it."""
+"""The budget of one evaluation: output is charged before memory is allocated for it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from jinja2.exceptions import SecurityError
 
 LARGEST = 1_000_000
-"""Characters, items and steps that one evaluation may make, all of its operations together."""
+"""Maximum characters, items and steps of one evaluation, over all of its operations."""
 _DIGITS = 1000
 _BITS = 3322
-"""Bits of a number of so many digits."""
+"""Bits of a number of `_DIGITS` digits."""
 
 
 class Budget:
-    """What is left to one evaluation of an expression, or one rendering of a template."""
+    """The remaining budget of one evaluation of an expression, or one rendering of a template."""
 
     __slots__ = ("left", "most")
 
@@ -24,19 +24,19 @@ class Budget:
         self.left = self.most = most
 
     def take(self, size: int) -> None:
-        """Count what is about to be made. Raises `SecurityError` when it is too much."""
+        """Charge for output before it is made. Raises `SecurityError` if the budget is exceeded."""
         self.left -= size
         if self.left < 0:
             raise SecurityError(f"it would make more than {self.most:,} characters, items or steps")
 
     def made(self, value: str) -> str:
-        """A text that was made and cannot be much longer than what it was made of."""
+        """Charge for a text that is made already, and return it; only for texts not much longer than their input."""
         self.take(len(value))
         return value
 
 
 def weigh(value: Any) -> int:
-    """Characters, digits and items of a value, those inside included. Raises `SecurityError` above `LARGEST`."""
+    """Return the characters, digits and items of a value, nested ones included. Raises `SecurityError` above `LARGEST`."""
     size, pending = 0, [value]
     while pending:
         part = pending.pop()
@@ -59,7 +59,7 @@ def weigh(value: Any) -> int:
 
 
 def text(budget: Budget, value: Any) -> str:
-    """A value as text. Raises `TypeError` for NULL."""
+    """Convert a value to text. Raises `TypeError` for NULL."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -69,7 +69,7 @@ def text(budget: Budget, value: Any) -> str:
 
 
 def whole(value: Any) -> Any:
-    """A number as it is. Raises `SecurityError` for a whole number of more digits than any database holds."""
+    """Return a value unchanged. Raises `SecurityError` for a number of more digits than any database holds."""
     if isinstance(value, int) and value.bit_length() > _BITS:
         raise SecurityError(f"a number of more than {_DIGITS:,} digits")
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) > _DIGITS:
@@ -78,7 +78,7 @@ def whole(value: Any) -> Any:
 
 
 def power(base: int, exponent: int) -> int:
-    """A whole number raised to another, if the result is a number that `whole` takes."""
+    """Raise a whole number to a power. Raises `SecurityError` if the result would exceed the limit of `whole`."""
     if abs(exponent) * base.bit_length() > _BITS:
         raise SecurityError(f"a number of more than {_DIGITS:,} digits")
     return base**exponent  # type: ignore[no-any-return]  # a float where the exponent is negative

@@ -20,7 +20,7 @@ from engine.sandbox.tests import TESTS
 Filter = Callable[..., Any]
 
 TAKE_NULL = frozenset({"default", "d", "tojson"})
-"""The filters that are told of NULL; any other has no value for it."""
+"""The filters that accept NULL; any other has no value for it."""
 _PLAIN = Environment()  # noqa: S701 - no template is rendered with it; some filters of Jinja ask for its policies
 
 
@@ -29,7 +29,7 @@ def _default(_: Budget, value: Any, default_value: Any = "", boolean: bool = Fal
 
 
 def _worded(change: Callable[..., str]) -> Filter:
-    """A filter over text whose result is not much longer than its value."""
+    """Wrap a text filter whose result is not much longer than its value."""
     return lambda budget, value, *args, **named: budget.made(change(text(budget, value), *args, **named))
 
 
@@ -69,7 +69,7 @@ def _join(budget: Budget, value: Any, between: Any = "", attribute: str | None =
 
 
 def _items(budget: Budget, value: Any, attribute: str | int | None = None) -> list[Any]:
-    """The items of a list (the characters of a text, the keys of a mapping), or one attribute of each."""
+    """Return the items of a list (the characters of a text, the keys of a mapping), or one attribute of each."""
     if isinstance(value, (str, bytes, list, tuple, dict, range)):
         budget.take(len(value))
         return list(value) if attribute is None else [path(item, attribute) for item in value]
@@ -193,7 +193,7 @@ def _round(_: Budget, value: Any, precision: int = 0, method: Any = "common") ->
 
 
 def known(name: str) -> Filter:
-    """The filter of a name. Raises `SecurityError` for one that is not allowed."""
+    """Return the filter with a name. Raises `SecurityError` if it is not allowed."""
     try:
         return FILTERS[name]
     except KeyError:

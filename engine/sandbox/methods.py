@@ -1,4 +1,4 @@
-"""The attributes and methods of a record's values that may be used, by type."""
+"""The allowed attributes and methods of a record's values, by type."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENCODINGS = ("utf-8", "utf-16-le", "latin-1", "cp1252", "ascii")
 
 
 def _plain(method: Callable[..., Any]) -> Method:
-    """A method whose result is not much longer than its value."""
+    """Wrap a method whose result is not much longer than its value."""
 
     def call(budget: Budget, value: Any, *args: Any, **named: Any) -> Any:
         budget.take(len(value))
@@ -41,7 +41,7 @@ def _padded(method: Callable[..., Any]) -> Method:
 
 
 def _fixed(method: Callable[..., Any]) -> Method:
-    """A method whose result is short, whatever the value."""
+    """Wrap a method whose result is short, whatever the value."""
     return lambda _budget, value, *args, **named: method(value, *args, **named)
 
 
@@ -54,7 +54,7 @@ def _listed(method: Callable[[Any], Any]) -> Method:
 
 
 def replace(budget: Budget, value: str, old: str, new: str, count: int = -1) -> str:
-    """`str.replace`; how long the result will be is known before it is made."""
+    """`str.replace`, charged before the result is made."""
     times = value.count(old)
     times = times if count < 0 else min(times, count)
     budget.take(len(value) + times * max(len(new) - len(old), 0))
@@ -112,7 +112,7 @@ _METHODS: tuple[tuple[Any, dict[str, Method]], ...] = (
     ((list, tuple), {"index": _fixed(lambda value, item: value.index(item)), "count": _fixed(lambda value, item: value.count(item))}),
 )  # fmt: skip
 NAMES = frozenset(name for _, methods in _METHODS for name in methods)
-"""Every method that some type has."""
+"""All methods of all types."""
 
 _CALENDAR = frozenset({"year", "month", "day"})
 _CLOCK = frozenset({"hour", "minute", "second", "microsecond"})
@@ -126,7 +126,7 @@ _ATTRIBUTES: tuple[tuple[Any, frozenset[str]], ...] = (
 
 
 def method(value: Any, name: str) -> Method:
-    """The method of a value. Raises `SecurityError` where its type has none of this name."""
+    """Return the method of a value. Raises `SecurityError` if its type has none of this name."""
     for kind, methods in _METHODS:
         if isinstance(value, kind) and name in methods:
             return methods[name]
@@ -134,21 +134,21 @@ def method(value: Any, name: str) -> Method:
 
 
 def attribute(value: Any, name: str) -> Any:
-    """`value.name`: the entry of a mapping, or what a date, a time or a UUID has. Raises `UndefinedError`."""
+    """Return `value.name`: an entry of a mapping, or an attribute of a date, a time or a UUID. Raises `UndefinedError`."""
     if isinstance(value, Mapping):
         if name in value:
             return value[name]
         raise UndefinedError(f"the mapping has no entry {name!r}")
     fields = getattr(
         type(value), "__dataclass_fields__", ()
-    )  # what the engine itself gives to templates, such as `key`
+    )  # what the engine itself passes to templates, such as `key`
     if name in fields or any(isinstance(value, kind) and name in names for kind, names in _ATTRIBUTES):
         return getattr(value, name)
     raise UndefinedError(f"a value of type {type(value).__name__} has no attribute {name!r}")
 
 
 def element(value: Any, key: Any) -> Any:
-    """`value[key]`. Raises `UndefinedError` where there is none."""
+    """Return `value[key]`. Raises `UndefinedError` if there is none."""
     try:
         return value[key]
     except LookupError:
@@ -156,14 +156,14 @@ def element(value: Any, key: Any) -> Any:
 
 
 def path(value: Any, names: str | int) -> Any:
-    """What a dotted path such as `address.lines.0` leads to."""
+    """Return the value at a dotted path such as `address.lines.0`."""
     for part in str(names).split("."):
         value = element(value, int(part)) if part.isdigit() else attribute(value, part)
     return value
 
 
 def of_value(called: Any) -> tuple[Any, str] | None:
-    """The value and the method's name of a bound built-in method; None for anything else that is called."""
+    """Return the value and the name of a bound built-in method; None for any other callable."""
     owner = getattr(called, "__self__", None)
     known = isinstance(
         owner, tuple(kind for kinds, _ in _METHODS for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))

@@ -1,4 +1,4 @@
-"""The operators of expressions and SQL templates, bounded."""
+"""The operators of expressions and SQL templates, charged to a budget."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SIGNS = frozenset(_PLAIN)
 _SERIES = (str, bytes, bytearray, list, tuple)
 _FORMAT = re.compile(r"%(?:[-+ 0#]{0,5}\d{0,3}(?:\.\d{0,2})?[sdifgGeExXo]|%)")
 _WIDEST = 1100
-"""Characters that one `%` of a format makes beside its value: width and precision have at most three and two digits."""
+"""Maximum characters that one `%` of a format adds to its value: a width has at most three digits, a precision two."""
 
 
 def calculate(budget: Budget, sign: str, left: Any, right: Any) -> Any:
-    """`left sign right`. Raises `SecurityError` before it would make too much."""
+    """Compute `left sign right`. Raises `SecurityError` before it exceeds the budget."""
     if sign == "%" and isinstance(left, (str, bytes, bytearray)):
         return formatted(budget, left, right if isinstance(right, tuple) else (right,))
     if sign == "**" and isinstance(left, int) and isinstance(right, int):
@@ -45,14 +45,14 @@ def _check_repeated(budget: Budget, left: Any, right: Any) -> None:
 
 
 def join(budget: Budget, parts: Sequence[Any], between: str = "") -> str:
-    """Texts in one."""
+    """Join parts to one text."""
     texts = [text(budget, part) for part in parts]
     budget.take(sum(map(len, texts)) + len(between) * max(len(texts) - 1, 0))
     return between.join(texts)
 
 
 def formatted(budget: Budget, pattern: Any, values: Sequence[Any]) -> str:
-    """`pattern % values` with narrow widths. Raises `TypeError` for NULL among the values."""
+    """Compute `pattern % values`, with limited widths. Raises `TypeError` for NULL among the values."""
     if not isinstance(pattern, str) or "%" in _FORMAT.sub("", pattern):
         raise SecurityError("a format takes %s, %d, %.2f and the like, with a width of at most three digits")
     if any(value is None for value in values):

@@ -10,7 +10,7 @@ from jinja2 import tests as jinja
 
 
 def _number(value: Any) -> Any:
-    """The value, if it is a number: `%` of a text would format it."""
+    """Return the value if it is a number: `%` would format a text."""
     if not isinstance(value, (int, float, Decimal)):
         raise TypeError(f"a number is needed, not a value of type {type(value).__name__}")
     return value

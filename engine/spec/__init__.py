@@ -1,1 +1,1 @@
-"""From the text of a spec to a frozen pipeline: read, interpolate, check, lint, build."""
+"""Turns the text of a spec into a frozen pipeline: read, interpolate, check, lint, build."""

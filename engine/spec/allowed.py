@@ -1,4 +1,4 @@
-"""Whether an expression may call what it calls: said when it is compiled, with what there is instead."""
+"""Checks at compile time which filters, tests and methods an expression may use."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from engine.spec.suggest import did_you_mean
 
 
 class NotAllowed(ValueError):
-    """What the expression asks for is not there, or not allowed; the text says what there is instead."""
+    """The expression uses something unknown or not allowed; the text lists alternatives."""
 
 
 def check_filter(node: nodes.Filter) -> None:
-    """Raises `NotAllowed` for a filter that is not there, or that cannot take these arguments."""
+    """Check a filter. Raises `NotAllowed` if it is unknown or cannot take these arguments."""
     name = node.name
     if name not in FILTERS:
         raise NotAllowed(_unknown("filter", name, filters.FILTERS, FILTERS))
@@ -30,14 +30,14 @@ def check_filter(node: nodes.Filter) -> None:
 
 
 def check_test(node: nodes.Test) -> None:
-    """Raises `NotAllowed` for a test that is not there."""
+    """Check a test. Raises `NotAllowed` if it is unknown or cannot take these arguments."""
     if node.name not in TESTS:
         raise NotAllowed(_unknown("test", node.name, tests.TESTS, TESTS))
     _check_arguments("test", node, TESTS[node.name], 1)
 
 
 def check_method(name: str) -> None:
-    """Raises `NotAllowed` for a method that no value has."""
+    """Check a method name. Raises `NotAllowed` if no type has it."""
     if name not in methods.NAMES:
         raise NotAllowed(f"the method {name!r} is not allowed{did_you_mean(name, methods.NAMES)}")
 
@@ -48,7 +48,7 @@ def _unknown(what: str, name: str, of_jinja: Collection[str], there: Collection[
 
 
 def _check_named_inside(node: nodes.Filter) -> None:
-    """`map`, `select` and their like name another filter or test."""
+    """Check the filter or test that `map`, `select` and the like take by name."""
     by_attribute = node.name in ("selectattr", "rejectattr")
     if node.name not in ("map", "select", "reject") and not by_attribute:
         return
@@ -72,4 +72,4 @@ def _check_arguments(what: str, node: nodes.Filter | nodes.Test, function: Calla
     except TypeError as failure:
         raise NotAllowed(f"the {what} {node.name!r}: {failure}") from None
     except ValueError:
-        pass  # a built-in function that does not tell its arguments
+        pass  # a built-in function without a signature

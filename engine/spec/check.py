@@ -1,4 +1,4 @@
-"""Checks data against the JSON Schema and says each thing that is wrong in the user's words."""
+"""Checks data against the JSON Schema and reports every violation in the user's terms."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer":
 
 
 def check(document: Document, found: Interpolated, schema: Schema) -> list[Problem]:
-    """All violations of the schema. Numbers and booleans that came as text from a variable are converted in place."""
+    """Return all violations of the schema. Converts in place numbers and booleans that a variable gives as text."""
     errors = list(schema.validator.iter_errors(found.data))
-    # Every error is looked at: each may stand for another variable.
+    # Not short-circuited: each error may concern a different variable.
     converted = [_convert(error, found, schema) for error in errors]
     if _convert_booleans(found, schema) or any(converted):
         errors = list(schema.validator.iter_errors(found.data))
@@ -33,7 +33,7 @@ def check(document: Document, found: Interpolated, schema: Schema) -> list[Probl
 
 
 def _convert_booleans(found: Interpolated, schema: Schema) -> bool:
-    """`${VERIFY}` with true or false, where the schema allows text as well: the word is meant."""
+    """Convert a variable's true or false to a boolean where the schema allows both a boolean and text."""
     changed = False
     for place in found.places:
         holder: Any = None
@@ -136,9 +136,9 @@ def _name(place: Place) -> str:
 
 
 def _shown(value: Any, place: Place, document: Document, schema: Schema) -> str:
-    """The value as written in the file, never what a variable holds; nothing where it may be a secret."""
+    """The value as written in the file, without the content of variables (but for URLs) and without secrets."""
     if schema.of(place).get("format") == "uri" and isinstance(value, str):
-        # Where it came from a variable, the name alone would not tell what is wrong.
+        # For a URL from a variable, the variable's name alone would not show what is wrong.
         return repr(hints.url(value)) + (
             f" (from {document.raw[place]})" if document.raw.get(place, value) != value else ""
         )

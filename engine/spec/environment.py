@@ -19,16 +19,16 @@ _REFERENCE = re.compile(r"\$\$(?=\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}"
 
 @dataclass(slots=True)
 class Interpolated:
-    """The data with its references replaced, and what was found on the way."""
+    """The data with its references replaced, and where they were."""
 
     data: Any
     places: dict[Place, list[tuple[int, int]]] = field(default_factory=dict)
-    """Where a text came from variables, and which spans of it did."""
+    """The texts that contain variables, with the spans that came from them."""
     missing: dict[Place, list[str]] = field(default_factory=dict)
 
 
 def variables(root: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The `.env` file of the project under the environment, which wins. Raises `SpecError`."""
+    """Merge the project's `.env` file with the environment, which takes precedence. Raises `SpecError`."""
     file = root / ".env"
     known: dict[str, str] = {}
     try:
@@ -42,7 +42,7 @@ def variables(root: Path, environment: Mapping[str, str] | None = None) -> dict[
 
 
 def interpolate(document: Document, known: Mapping[str, str]) -> Interpolated:
-    """Replace the references in every text. `$$` stands for a dollar sign before a brace."""
+    """Replace the references in every text. `$${` stands for a literal `${`."""
     result = Interpolated(None)
     result.data = _walk(document.data, (), known, result)
     return result
@@ -59,7 +59,7 @@ def _walk(value: Any, place: Place, known: Mapping[str, str], result: Interpolat
 
 
 def _replace(text: str, place: Place, known: Mapping[str, str], result: Interpolated) -> str:
-    # Behind the last brace nothing can end: searched there, many `${a:-` would each look through all of the rest.
+    # No reference ends after the last brace. Searching there takes quadratic time on many `${a:-`.
     end = text.rfind("}") + 1
     made, done = "", 0
     for match in _REFERENCE.finditer(text[:end]):
@@ -70,7 +70,7 @@ def _replace(text: str, place: Place, known: Mapping[str, str], result: Interpol
             made += "$"
             continue
         value = known.get(name)
-        # As in a shell, `:-` also stands in for an empty variable.
+        # As in a shell, `:-` also replaces an empty variable.
         if has_default and not value:
             value = default or ""
         if value is None:

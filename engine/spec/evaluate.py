@@ -1,6 +1,6 @@
-"""Jinja's syntax tree of an expression as functions over a record: bounded, and nothing of Python is within reach.
+"""Compiles an expression's Jinja syntax tree to functions over a record, bounded and without access to Python.
 
-Only what stands in the tables of `engine.sandbox` can be called, and no function is ever a value.
+Only the functions in the tables of `engine.sandbox` can be called, and a function is never a value.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from engine.spec.allowed import NotAllowed, check_filter, check_method, check_te
 from engine.spec.null import Evaluate, Null, compared, decided, none_of, present, written
 
 _LONGEST = 10_000
-"""Characters of an expression."""
+"""Maximum characters of an expression."""
 _DEEPEST = 150
-"""Operations inside operations: each is a call on Python's stack."""
+"""Maximum depth of nested operations: each is a call on Python's stack."""
 _SYNTAX = Environment()  # noqa: S701 - parses only
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "eq": operator.eq, "ne": operator.ne, "gt": operator.gt, "gteq": operator.ge, "lt": operator.lt, "lteq": operator.le,
@@ -31,7 +31,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class Scope(Budget):
-    """One evaluation: the record, and what is left of its bound."""
+    """One evaluation: the record and the remaining budget."""
 
     __slots__ = ("record",)
 
@@ -41,9 +41,9 @@ class Scope(Budget):
 
 
 class Compiled:
-    """`evaluate` gives the value in a `Scope`. `needed` are the columns it cannot do without, `optional` those it asks for.
+    """A compiled expression: `evaluate` returns its value in a `Scope`.
 
-    Building raises `NotAllowed`, and Jinja's `TemplateSyntaxError`.
+    `needed` are the columns it requires, `optional` those that may be absent. Raises `NotAllowed` and Jinja's `TemplateSyntaxError`.
     """
 
     def __init__(self, text: str) -> None:
@@ -101,7 +101,7 @@ class Compiled:
         return look
 
     def _lenient(self, node: nodes.Node) -> Evaluate:
-        """An operand that may be absent: a column, or a part of its value."""
+        """Build an operand that may be absent: a column, or a part of its value."""
         if not isinstance(node, (nodes.Name, nodes.Getattr, nodes.Getitem)):
             return self._build(node)
         needed = set(self.needed)
@@ -186,7 +186,7 @@ class Compiled:
         return ask
 
     def _arguments(self, node: nodes.Call | nodes.Filter | nodes.Test) -> Callable[[Scope, Callable[..., Any]], Any]:
-        """Calls a function with the arguments of a node. Raises `Null` where one that it cannot take is NULL."""
+        """Return a call of a function with a node's arguments. It raises `Null` for a NULL that the function cannot take."""
         if node.dyn_args or node.dyn_kwargs:
             raise NotAllowed("`*` and `**` are not allowed among arguments")
         args, said = self._all(node.args), [written(part) for part in node.args]
@@ -258,7 +258,7 @@ _Step = tuple[Callable[[Any, Any], Any], str, Evaluate]
 
 
 def _chain(first: Evaluate, said: str, steps: list[_Step]) -> Evaluate:
-    """`a < b < c`: false where one comparison is, else unknown where one is."""
+    """`a < b < c`: false if any comparison is false, else unknown if any is unknown."""
     if len(steps) == 1:
         holds, name, part = steps[0]
         names = (said, name)

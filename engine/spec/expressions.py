@@ -1,4 +1,4 @@
-"""Expressions over a record in Jinja's syntax, and the named conversions of `convert`. docs/expressions.md is their guide."""
+"""Expressions over a record in Jinja's syntax, and the named conversions of `convert`. See docs/expressions.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ExpressionError(ValueError):
 
 
 def compile_expression(text: str) -> Expression:
-    """An expression as a function of a record. Raises `ExpressionError`, when compiled and when called."""
+    """Compile an expression to a function of a record. Both raise `ExpressionError`."""
     compiled = _compiled(text)
 
     def evaluate(record: Mapping[str, Any]) -> Any:
@@ -40,7 +40,7 @@ def compile_expression(text: str) -> Expression:
 
 
 def compile_condition(text: str) -> Condition:
-    """An expression as a condition: one that is unknown, since it meets NULL, does not hold. Raises `ExpressionError`."""
+    """Compile an expression to a condition; unknown (NULL) counts as false. Both raise `ExpressionError`."""
     compiled = _compiled(text)
 
     def holds(record: Mapping[str, Any]) -> bool:
@@ -80,7 +80,7 @@ def _shown(text: str) -> str:
 
 
 def variables(text: str) -> set[str]:
-    """The names that an expression takes from its record."""
+    """Return the names that an expression reads from its record; empty for an invalid one."""
     try:
         compiled = _compiled(text)
     except ExpressionError:
@@ -89,7 +89,7 @@ def variables(text: str) -> set[str]:
 
 
 def needed(text: str) -> set[str]:
-    """The names that an expression cannot do without; not those that it gives a default or asks for. Empty for a bad one."""
+    """Return the names that an expression requires: not those with a default or tested for presence. Empty for an invalid one."""
     try:
         return _compiled(text).needed
     except ExpressionError:
@@ -97,7 +97,7 @@ def needed(text: str) -> set[str]:
 
 
 def converter(text: str) -> str | Expression:
-    """What a text under `convert` names: one of the known conversions, or an expression over `value`."""
+    """Return the known conversion that a text under `convert` names, or compile it as an expression over `value`."""
     if text in TYPES or text in TEXT:
         return text
     if text.isidentifier() and text != "value":

@@ -1,4 +1,4 @@
-"""What to write instead: for values that miss their form, and for what a YAML parser says in its own terms."""
+"""Suggests corrections for malformed values and for YAML syntax errors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NUMBER = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
 _SHORT = re.compile(r"([0-9]{1,12}(?:[.][0-9]{1,6})?) *(ms|s|m|h)")
 _VARIABLE = re.compile(r"([A-Za-z_-]{1,64}): {0,8}(\$\{[^{}]{1,200}\})")
 _LONGEST = 500
-"""Characters of a line that are looked at."""
+"""Characters of a line that are examined."""
 
 
 def for_value(name: str, part: dict[str, Any], instance: Any) -> str | None:
-    """How the value of a key is to be written; None where its form says it all. `part` is the key's schema."""
+    """Return how to write the value of a key; None if there is no hint for it. `part` is the key's schema."""
     if str(part.get("pattern", "")).endswith(_DURATION):
         return _duration(instance)
     match name:
@@ -51,13 +51,13 @@ def _duration(instance: Any) -> str:
 
 
 def url(text: str) -> str:
-    """A URL to show: without user information and query, and not too long."""
+    """Return a URL for display: shortened, without user information and query."""
     shown = text.rpartition("@")[2].partition("?")[0]
     return printable(shown if len(shown) <= 60 else shown[:57] + "...")
 
 
 def for_yaml(failure: yaml.MarkedYAMLError, lines: list[str]) -> tuple[str, Any]:
-    """What is wrong with a text that is not YAML, and the mark of the place."""
+    """Describe a YAML syntax error; returns the message and the mark of its position."""
     said, context = failure.problem or "", failure.context or ""
     here, began = failure.problem_mark or failure.context_mark, failure.context_mark or failure.problem_mark
     line = lines[here.line][:_LONGEST] if here is not None and here.line < len(lines) else ""

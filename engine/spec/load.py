@@ -1,4 +1,4 @@
-"""The way from a file to data that is known to be right: read, interpolate, check, lint. It knows no kind of document."""
+"""Turns a file of any kind of document into valid data: read, interpolate, check, lint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from engine.spec.subject import Subject
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a kind of document brings: its schema, its checks of meaning, and which of its values are secrets."""
+    """A kind of document: its schema, its semantic checks, and which of its values are secrets."""
 
     schema: Schema
     rules: Sequence[Rule]
@@ -29,7 +29,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A document that was looked at. `data` is None where it is wrong, or a variable of it is not set."""
+    """A checked document. `data` is None if it is invalid or one of its variables is not set."""
 
     document: Document
     root: Path
@@ -39,13 +39,13 @@ class Checked:
 
 
 def project_root(file: Path) -> Path:
-    """The nearest folder at or above a document that holds `templates/sql/`; else the document's own folder."""
+    """Return the nearest folder at or above a document that holds `templates/sql/`, else the document's own folder."""
     folder = file.absolute().parent
     return next((place for place in (folder, *folder.parents) if (place / "templates" / "sql").is_dir()), folder)
 
 
 def look(file: Path, kind: Kind, environment: Mapping[str, str] | None = None) -> Checked:
-    """Everything that is wrong with a document, at once, without secrets."""
+    """Check a document and collect all of its problems, with secrets masked."""
     root = project_root(file)
     try:
         document = read(file, str(file))

@@ -1,7 +1,7 @@
-"""The rule for NULL in expressions: an operation over it has no value, and a condition over it is unknown.
+"""NULL in expressions: an operation on it has no value, and a condition on it is unknown.
 
-`and`, `or` and a chain of comparisons go on where the other side decides alone, as in SQL's three-valued logic
-(ISO 9075-2, section 6.39). `==`, `!=`, `in` a list and `is` compare NULL as a value.
+As in SQL's three-valued logic (ISO 9075-2, section 6.39), `and`, `or` and chained comparisons still have a result where the
+other side alone decides it. `==`, `!=`, `in` a list and `is` compare NULL as a value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import nodes
 
 Evaluate = Callable[[Any], Any]
-"""A part of an expression as a function of one evaluation."""
+"""A part of an expression, as a function of the evaluation's `Scope`."""
 
 
 class Null(Exception):
@@ -20,20 +20,20 @@ class Null(Exception):
 
 
 def present(value: Any, name: str) -> Any:
-    """The value. Raises `Null`."""
+    """Return the value. Raises `Null` if it is NULL."""
     if value is None:
         raise Null(f"{name} is NULL")
     return value
 
 
 def none_of(values: Sequence[Any], names: Sequence[str]) -> None:
-    """Raises `Null` for the first value that is NULL."""
+    """Check that no value is NULL. Raises `Null` for the first one that is."""
     for value, name in zip(values, names, strict=False):
         present(value, name)
 
 
 def decided(left: Evaluate, right: Evaluate, *, by: bool) -> Evaluate:
-    """`left or right` (decided by a true side) or `left and right` (by a false one); a side may be unknown."""
+    """Build `left or right` (a true side decides) or `left and right` (a false one does); a side may be unknown."""
 
     def decide(scope: Any) -> Any:
         try:
@@ -49,7 +49,7 @@ def decided(left: Evaluate, right: Evaluate, *, by: bool) -> Evaluate:
 
 
 def compared(holds: Callable[[Any, Any], Any], left: Any, right: Any, names: Sequence[str]) -> bool:
-    """Whether a comparison holds. Raises `Null` where it is unknown."""
+    """Return whether a comparison holds. Raises `Null` if it is unknown."""
     try:
         return bool(holds(left, right))
     except TypeError:
@@ -58,7 +58,7 @@ def compared(holds: Callable[[Any, Any], Any], left: Any, right: Any, names: Seq
 
 
 def written(node: nodes.Node) -> str:
-    """A part of an expression as its author wrote it, or nearly so."""
+    """Return a part of an expression as text, close to how its author wrote it."""
     if isinstance(node, nodes.Name):
         return node.name
     if isinstance(node, nodes.Getattr):

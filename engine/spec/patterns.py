@@ -1,14 +1,14 @@
-"""Regular expressions of a spec, matched within a bound of time: `re` may backtrack for years and hears no signal."""
+"""Regular expressions of a spec, matched with a time limit: `re` may backtrack for years, and no signal interrupts it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 SECONDS = 0.2
-"""Processor time for one value."""
+"""Limit of processor time for one value."""
 _PATIENCE = 5
 _SHORT = 0.005
-"""Processor time for one value once so many have taken too long: a page of such values must not keep a signal waiting."""
+"""The limit in seconds after `_PATIENCE` values have timed out: a page of such values must not delay a signal."""
 _LONGEST = 1000
 
 
@@ -31,7 +31,7 @@ class Pattern:
             raise PatternError(f"not a regular expression: {failure or type(failure).__name__}") from None
 
     def split(self, value: str, most: int) -> list[str | None]:
-        """The value cut at most so often (0: everywhere). Raises `PatternError` when it takes too long."""
+        """Split the value at most `most` times (0: no limit). Raises `PatternError` if it takes too long."""
         limit = SECONDS if self._too_long < _PATIENCE else _SHORT
         try:
             parts: list[str | None] = self._compiled.split(value, most, timeout=limit)

@@ -1,7 +1,7 @@
-"""Reads YAML 1.2 core text into plain data that remembers where every key and value stands.
+"""Reads YAML 1.2 core text into plain data and records the position of every key and value.
 
-PyYAML reads YAML 1.1, where `NO` is false and `22:30` is 1350. Here its scanner and parser give the events, and the
-scalars are resolved by the core schema of YAML 1.2.2, section 10.3.
+PyYAML reads YAML 1.1, where `NO` is false and `22:30` is 1350. Only its scanner and parser are used; scalars are
+resolved by the core schema of YAML 1.2.2, section 10.3.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _INFINITE = re.compile(r"[-+]?(\.inf|\.Inf|\.INF)|(\.nan|\.NaN|\.NAN)")
 
 @dataclass(slots=True)
 class Document:
-    """The data of one file and the places of its parts. Lines and columns count from 1."""
+    """The data of one file and the positions of its parts. Lines and columns count from 1."""
 
     file: str
     data: Any = None
@@ -51,7 +51,7 @@ class Document:
     def problem(
         self, place: Place, message: str, *, at_key: bool = False, warning: bool = False, unset: bool = False
     ) -> Problem:
-        """A problem at a value (or its key); where the place does not exist, at the nearest parent that does."""
+        """Build a problem at a value (or its key), or at its nearest parent that exists."""
         marks = self.keys if at_key else self.values
         while place and place not in marks:
             place = place[:-1]
@@ -61,7 +61,7 @@ class Document:
 
 
 def read(path: Path, shown: str) -> Document:
-    """Read a file. Raises `SpecError` naming the line and column of what cannot be read."""
+    """Read and parse a file. Raises `SpecError` with the line and column of the error."""
     try:
         if path.is_dir():
             raise _error(shown, "this is a directory; name a YAML file in it")
@@ -77,7 +77,7 @@ def read(path: Path, shown: str) -> Document:
 
 
 def parse(raw: bytes, shown: str) -> Document:
-    """Read the bytes of a spec. Raises `SpecError`."""
+    """Parse the bytes of a spec. Raises `SpecError`."""
     try:
         raw = raw.removeprefix(codecs.BOM_UTF8)
         text = raw.decode()
@@ -103,12 +103,12 @@ def parse(raw: bytes, shown: str) -> Document:
     return document
 
 
-# The C loader is several times faster; a PyYAML without it reads the same.
+# The C loader is several times faster; the Python loader gives the same result.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Builder:
-    """Builds data from parser events without recursion of its own beyond `MAX_DEPTH`."""
+    """Builds data from parser events; recurses at most `MAX_DEPTH` levels."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -154,7 +154,7 @@ class _Builder:
         return value
 
     def _alias(self, event: yaml.AliasEvent, place: Place) -> Any:
-        """Copy what the anchor stands for, places included; every copy counts, so that it cannot explode."""
+        """Return the anchor's value and copy its positions. Every copy counts as nodes, against exponential expansion."""
         if event.anchor is None or event.anchor not in self._anchors:
             self._stop(
                 event,
@@ -236,7 +236,7 @@ class _Builder:
 
 
 def resolve(text: str) -> Any:
-    """The value of a plain scalar under the core schema of YAML 1.2.2."""
+    """Resolve a plain scalar by the core schema of YAML 1.2.2."""
     if _NULL.fullmatch(text):
         return None
     if _BOOL.fullmatch(text):

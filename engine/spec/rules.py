@@ -1,4 +1,4 @@
-"""Checks of meaning that every kind of document has: variables, connection strings, durations."""
+"""Semantic checks for every kind of document: variables, connection strings, durations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from engine.spec.schema import Schema
 from engine.spec.subject import Subject
 
 Rule = Callable[[Subject], Iterator[Problem]]
-"""One check of meaning."""
+"""One semantic check."""
 
 
 def missing_variables(subject: Subject) -> Iterator[Problem]:
-    """Variables that are not set: the document cannot run, but may be right."""
+    """Warn of variables that are not set: the document cannot run, but may be valid."""
     for place, names in subject.found.missing.items():
         for name in names:
             message = f"the environment variable {name} is not set (nor in .env)"
@@ -26,7 +26,7 @@ def missing_variables(subject: Subject) -> Iterator[Problem]:
 
 
 def connections(subject: Subject) -> Iterator[Problem]:
-    """Connection strings that nobody can read."""
+    """Report connection strings that cannot be parsed."""
     for alias in subject.mapping("connections"):
         place: Place = ("connections", alias)
         text = subject.text(place)
@@ -39,7 +39,7 @@ def connections(subject: Subject) -> Iterator[Problem]:
 
 
 def too_long(schema: Schema) -> Rule:
-    """Durations that no clock of ours counts."""
+    """Return a rule that reports durations over the maximum."""
 
     def rule(subject: Subject) -> Iterator[Problem]:
         for place, text in _texts(subject.data, ()):
@@ -52,7 +52,7 @@ def too_long(schema: Schema) -> Rule:
 
 
 def _texts(data: Any, place: Place) -> Iterator[tuple[Place, str]]:
-    """Every text in the data, and where it stands."""
+    """Yield every text in the data with its place."""
     if isinstance(data, str):
         yield place, data
     for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():

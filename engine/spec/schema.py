@@ -1,4 +1,4 @@
-"""A JSON Schema (2020-12) that documents of one kind are checked against, and that editors read as it stands."""
+"""A JSON Schema (2020-12) for one kind of document. Editors use the same file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from engine import assets
 from engine.spec.reader import Place
 
 _VARIABLE = {"type": "string", "pattern": "\\$\\{"}
-"""What the schema's file allows beside the right form of a value."""
+"""The alternative to a proper value that the schema file allows: a variable."""
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, _part: Any) -> Iterator[ValidationError]:
-    """`$` means the end of the text, as in JSON Schema's dialect; Python's also matches before a last line break."""
+    """Match `$` at the end of the text only, as in JSON Schema; Python's also matches before a final line break."""
     if validator.is_type(instance, "string") and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
@@ -30,7 +30,7 @@ _Validator: Any = validators.extend(Draft202012Validator, {"pattern": _pattern})
 class Schema:
     """The schema in a file of `schema/`, for documents whose variables are replaced.
 
-    The file is for editors as well, which see `${NAME}` where a number will stand; here only the number is right.
+    The file also serves editors and so allows `${NAME}` in place of a number; here only the number is valid.
     """
 
     def __init__(self, file: str) -> None:
@@ -45,19 +45,19 @@ class Schema:
 
     @cached_property
     def validator(self) -> Any:
-        """What checks a document against it."""
+        """The validator for this schema."""
         return _Validator(self.whole)
 
     def of(self, place: Place) -> dict[str, Any]:
-        """What it says of the value at a place; empty where it says nothing."""
+        """Return the subschema for a place; empty if there is none."""
         return self._way(place)[-1]
 
     def is_secret(self, place: Place) -> bool:
-        """True for a value that is never shown: it, or what it is a part of, is `writeOnly` (JSON Schema validation, 9.4)."""
+        """True for a value that is never shown: it or a parent is `writeOnly` (JSON Schema validation, 9.4)."""
         return any(part.get("writeOnly") for part in self._way(place))
 
     def _way(self, place: Place) -> list[dict[str, Any]]:
-        """The subschemas on the way to a place, the whole first."""
+        """The subschemas along the path to a place, the root first."""
         parts = [self.whole]
         for step in place:
             part = parts[-1]

@@ -1,4 +1,4 @@
-"""A document as the checks of meaning see it."""
+"""A document as seen by the semantic checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.spec.reader import Document, Place
 
 @dataclass(slots=True)
 class Subject:
-    """What a rule looks at: data that may be wrong elsewhere, and the project's folder."""
+    """The input of a rule: data that may be invalid elsewhere, and the project's folder."""
 
     document: Document
     data: dict[str, Any]
@@ -20,7 +20,7 @@ class Subject:
     root: Path
 
     def text(self, place: Place) -> str | None:
-        """The text at a place, if it is text and all of its variables are known."""
+        """Return the text at a place; None if it is not text or one of its variables is not set."""
         value: Any = self.data
         for step in place:
             try:
@@ -30,6 +30,6 @@ class Subject:
         return value if isinstance(value, str) and place not in self.found.missing else None
 
     def mapping(self, key: str) -> dict[Any, Any]:
-        """The mapping under a top-level key; empty where it is absent or something else."""
+        """Return the mapping under a top-level key; empty if it is absent or not a mapping."""
         value = self.data.get(key)
         return value if isinstance(value, dict) else {}

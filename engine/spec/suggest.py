@@ -1,4 +1,4 @@
-"""The nearest known name to one that is unknown."""
+"""Suggests a known name for an unknown one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or the names there are."""
+    """Return `; did you mean 'x'?` for the nearest known name, else a list of all names."""
     names = [str(name) for name in known]
     folded = {name.casefold(): name for name in names}
     near = difflib.get_close_matches(str(word).casefold(), folded, n=1, cutoff=0.6)

@@ -1,1 +1,1 @@
-"""Tables of the engine in somebody's database: found or made, written with retries, never lost in silence."""
+"""The engine's tables in a user's database: found or created, checked and migrated."""

@@ -1,4 +1,4 @@
-"""What every part of the engine that writes into a database stands on: a connection that is kept, retries, times."""
+"""Shared by every part of the engine that writes to a database: a kept connection, and times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.db.connection import Connection
 
 
 class Kept:
-    """One connection that is kept open between uses and begun anew after one that failed. Used by one thread."""
+    """One connection, kept open between uses and reconnected after a failed one. Used by one thread."""
 
     def __init__(self, connect: Callable[[], Connection], time_limit: float | None = None) -> None:
         self._connect, self._time_limit = connect, time_limit
@@ -20,7 +20,7 @@ class Kept:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """The connection. Raises `ConnectionFailed`; after a `DatabaseError` of its user the next one gets another session."""
+        """Yield the connection, in a new session if the previous use raised. Raises `ConnectionFailed`."""
         opened = self._opened
         if opened is None:
             opened = self._opened = self._connect()
@@ -32,12 +32,12 @@ class Kept:
         self._sound = True
 
     def close(self) -> None:
-        """Close it, in the thread that used it."""
+        """Close the connection, in the thread that used it."""
         if self._opened:
             self._opened.close()
 
 
 def moment(value: Any) -> datetime:
-    """A time of the database, naive UTC; SQLite returns them as text."""
+    """Convert a time of the database to naive UTC; SQLite returns text."""
     found: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
     return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found

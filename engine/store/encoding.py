@@ -1,4 +1,4 @@
-"""Text as the ledger's database can hold it: not every one is Unicode."""
+"""Text as the ledger's database can hold it: not every database is Unicode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 
 def codec(name: str) -> str | None:
-    """Python's codec for a database's encoding; None where it holds every text."""
+    """Return Python's codec for a database's encoding; None if it holds every text."""
     if re.match(r"utf|sql_ascii|ucs|binary", name, re.IGNORECASE):
         return None
     try:
@@ -17,7 +17,7 @@ def codec(name: str) -> str | None:
 
 
 def fits(text: str, codec: str | None) -> bool:
-    """True when the database can hold a text."""
+    """True if the database can hold a text."""
     try:
         text.encode(codec or "utf-8")
     except UnicodeEncodeError:
@@ -26,6 +26,6 @@ def fits(text: str, codec: str | None) -> bool:
 
 
 def storable(text: str, codec: str | None = None) -> str:
-    """The text as the database holds it: what it cannot hold is escaped, no NUL characters."""
+    """Escape the characters that the database cannot hold, and NUL."""
     whole = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     return whole if codec is None else whole.encode(codec, "backslashreplace").decode(codec)

@@ -1,8 +1,7 @@
 """Numbered migrations of the engine's own tables: forward only, by one process at a time, each recorded when it is done.
 
-Version 1 are the tables as they are created; `ledger/migrations/N_name.sql.j2` leads from version N - 1 to N. It holds statements
-with a line `;` between them, and is written so that it can be run again after it was stopped in the middle: not every database can
-take back a changed table.
+Version 1 is the tables as created; `ledger/migrations/N_name.sql.j2` migrates from version N - 1 to N. It holds statements
+separated by a line `;`, and can be run again after an interruption: not every database can roll back a change to a table.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _FIRST = "tables"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Migration:
-    """One step: the version that it leads to, its name, and its template (None for the first, which creates the tables)."""
+    """One migration: its target version, name and template (None for the first, which creates the tables)."""
 
     version: int
     name: str
@@ -34,7 +33,7 @@ class Migration:
 
 
 def known() -> list[Migration]:
-    """All migrations of this SyncLedger, in order."""
+    """Return all migrations of this version of SyncLedger, in order."""
     files = (assets.folder("templates") / "sql" / _FOLDER).glob("*.sql.j2")
     numbered = [re.fullmatch(r"([0-9]+)_(\w+)\.sql\.j2", file.name) for file in files]
     found = sorted(Migration(int(one[1]), one[2], f"{_FOLDER}/{one[0]}") for one in numbered if one)
@@ -42,17 +41,17 @@ def known() -> list[Migration]:
 
 
 def version(db: Connection, names: Mapping[str, str]) -> int:
-    """The version of tables that are there; 1 where nothing is recorded. Raises `DatabaseError`."""
+    """Return the version of existing tables; 1 if none is recorded. Raises `DatabaseError`."""
     return _recorded(db, names) or 1
 
 
 def _recorded(db: Connection, names: Mapping[str, str]) -> int:
-    """The version that is recorded; 0 where none is, as in tables of the time before."""
+    """Return the recorded version; 0 if there is none, as in tables older than the migrations."""
     return int(db.run("ledger/version.sql.j2", **names).rows[0][0] or 0)
 
 
 def pending(db: Connection, names: Mapping[str, str]) -> list[Migration]:
-    """What has still to be run. Raises `LedgerError` for tables that a newer SyncLedger has made."""
+    """Return the pending migrations. Raises `LedgerError` for tables of a newer SyncLedger."""
     here, all_ = version(db, names), known()
     _refuse_newer(db, here, all_)
     return [migration for migration in all_ if migration.version > here]
@@ -67,9 +66,9 @@ def _refuse_newer(db: Connection, here: int, all_: Sequence[Migration]) -> None:
 
 
 def migrate(db: Connection, names: Mapping[str, str], tables: Sequence[Table]) -> list[Migration]:
-    """Run what is pending; gives it. Whoever comes while another process migrates waits for that one and does nothing.
+    """Run the pending migrations; returns those with a template. Waits while another process migrates, and then does nothing.
 
-    Raises `LedgerError` for tables that a newer SyncLedger has made, and `DatabaseError`.
+    Raises `LedgerError` for tables of a newer SyncLedger, and `DatabaseError`.
     """
     recorded, all_ = _recorded(db, names), known()
     _refuse_newer(db, recorded, all_)

@@ -1,4 +1,4 @@
-"""Where the ledger's tables stand: asked of the database's catalogue, never guessed from an error."""
+"""Where the ledger's tables are: looked up in the database's catalogue, never guessed from an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.errors import LedgerError
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A table's name as the database holds it. `full` is quoted; `schema` is None where the spec names none."""
+    """A table's name as the database stores it. `full` is quoted; `schema` is None if the spec names none."""
 
     full: str
     schema: str | None
@@ -20,9 +20,9 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whether a table is where its name leads, the schema it is in, and the other schemas that have one of its name.
+    """Whether a table's name resolves to a table, the schema it is in, and the other schemas with a table of that name.
 
-    Others are looked for only where the spec names no schema.
+    Other schemas are searched only if the spec names none.
     """
 
     here: bool
@@ -30,12 +30,12 @@ class Place:
     elsewhere: tuple[str, ...]
 
     def qualified(self, name: str) -> str:
-        """The table's name with its schema."""
+        """Return the table's name with its schema."""
         return name if "." in name or not self.schema else f"{self.schema}.{name}"
 
 
 def find(db: Connection, names: Sequence[str]) -> list[Place]:
-    """Where each of the tables stands. Raises `LedgerError` for a name that cannot be one in this database."""
+    """Return the place of each table. Raises `LedgerError` for a name that this database does not allow."""
     asked = [_name(db, name) for name in names]
     found: list[list[tuple[str | None, bool]]] = [[] for _ in names]
     for row in db.run("ledger/places.sql.j2", tables=asked).rows:

@@ -1,4 +1,4 @@
-"""What the user of a database may do: proved by statements that change nothing, before anything is sent."""
+"""The rights of a database's user: proved by statements that change nothing, before anything is sent."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from engine.store.tables import Table
 
 
 def prove(db: Connection, tables: Sequence[Table]) -> None:
-    """Raises `LedgerError` naming every right that is missing and its table, `DatabaseError` when the connection is lost.
+    """Raise `LedgerError` naming every missing right and its table, or `DatabaseError` if the connection is lost.
 
-    Tables that are not there yet are left out: who makes them owns them.
+    Tables that do not exist yet are skipped: the user who creates them owns them.
     """
     if db.dialect.name == "sqlite":
         lacking = _of_file(Path(db.description))
@@ -28,7 +28,7 @@ def prove(db: Connection, tables: Sequence[Table]) -> None:
 
 
 def _of_file(file: Path) -> list[str]:
-    """A SQLite file and its folder, which holds the journal of a transaction, must be writable."""
+    """A SQLite file and its folder, which holds the rollback journal, must be writable."""
     return [f"{path} is readonly for this user" for path in (file, file.parent) if not os.access(path, os.W_OK)]
 
 

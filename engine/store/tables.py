@@ -1,4 +1,4 @@
-"""Tables that the engine needs: found as they are, or created."""
+"""Tables that the engine needs: found and checked, or created."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from engine.store.places import Place, find
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table: its name, the columns that must be there, the statements that create it.
+    """One table: its name, its required columns, and the statements that create it.
 
-    `key` is the key of the spec that names it, or the table beside which it stands. A table that is only `added_to` needs no other
-    right.
+    `key` is the key of the spec that names it, or the table it belongs to. A table that is only `added_to` needs no right but INSERT.
     """
 
     name: str
@@ -27,11 +26,11 @@ class Table:
 
 
 def ensure(db: Connection, asked: Sequence[Table], names: Mapping[str, str]) -> str:
-    """Create what is absent and check the shape of what is there; says which was found and which made, and where.
+    """Create missing tables and check the columns of existing ones; returns which were found and created, and where.
 
     `names` are the template variables of the statements.
 
-    Raises `LedgerError`, also where an absent table stands in another schema: a new one would forget what was delivered.
+    Raises `LedgerError`, also if a missing table exists in another schema: a new one would forget what was delivered.
     """
     standing = dict(zip(asked, find(db, [table.name for table in asked]), strict=True))
     absent = [table for table, place in standing.items() if not place.here]
@@ -40,7 +39,7 @@ def ensure(db: Connection, asked: Sequence[Table], names: Mapping[str, str]) -> 
     for table in asked:
         if table not in absent:
             _check_shape(db, table)
-    # SQLite takes all of them in one commit. Others would have to begin anew where another run was quicker.
+    # SQLite creates all of them in one transaction. On others, a table that another run creates first would roll back all.
     with db.transaction() if absent and db.dialect.name == "sqlite" else nullcontext():
         for table in absent:
             _create(db, table, names)
@@ -58,7 +57,7 @@ def _told(found: dict[Table, Place], made: dict[Table, Place]) -> str:
 
 
 def present(db: Connection, table: Table) -> bool:
-    """True when the table is there. Raises `LedgerError` when it lacks columns that the ledger writes."""
+    """True if the table exists. Raises `LedgerError` if it lacks columns that the ledger writes."""
     try:
         columns = _columns(db, table)
     except DatabaseError as failure:
@@ -113,7 +112,7 @@ def _create(db: Connection, table: Table, names: Mapping[str, str]) -> None:
         try:
             db.run(f"ledger/{statement}.sql.j2", **names)
         except DatabaseError as failure:
-            # Another run may have made it between our look and our CREATE.
+            # Another run may have created it between our check and our CREATE.
             if not present(db, table):
                 raise LedgerError(
                     f"the table {table.name} is absent from {db.description} and cannot be created: {failure}"

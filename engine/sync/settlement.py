@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from engine.errors import LedgerError
 from engine.sync.model import Attempt, Batch, Outcome, Pause
 from engine.sync.report import SAMPLES, EntityReport
-from engine.sync.send.isolation import Isolation
+from engine.sync.send.isolation import Isolation, Split
 from engine.sync.tools import Endpoint, Tools
 
 _REPEATED = " (refused when sent again; the first sending may have stored it)"
@@ -38,25 +38,38 @@ class Settlement:
         Who took over from a dead worker may have met them, and found them waiting.
         """
         outcome = self._sent_again(outcome)
-        self.tools.ledger.batches.settle(outcome, hold=self._hold)
-        self._count_last_call(outcome)
+        lost = self._write(outcome)
         found = self.report.met.intersection(outcome.accepted)
         self.report.counts.settle_earlier(len(outcome.accepted), len(found))
         self.report.met -= found
         self.report.note(outcome.reason)
         self._obey(outcome)
         self._watch(outcome)
+        if lost:
+            raise lost
 
     def settle(self, outcome: Outcome) -> None:
         """A batch of this run. One that was refused for some of its records is taken apart, and is not over yet."""
-        counts, split = self.report.counts, self.isolation.split(outcome)
+        split = self.isolation.split(outcome)
         outcome = _undecided(outcome, split.remark) if split else self._sent_again(outcome)
         try:
-            self.tools.ledger.batches.settle(outcome, hold=self._hold)
+            lost = self._write(outcome)
         except LedgerError:
-            counts.doubt(len(outcome.batch.ids))
+            self.report.counts.doubt(len(outcome.batch.ids))
             raise
-        self._count_last_call(outcome)
+        self._follow(outcome, split)
+        if lost:
+            raise lost
+
+    def _write(self, outcome: Outcome) -> LedgerError | None:
+        """Into the ledger; returns the failure of the last call's log row, which must not keep the batch from being counted."""
+        lost = self.tools.ledger.batches.settle(outcome, hold=self._hold)
+        if outcome.last:
+            self.report.counts.call()
+        return lost
+
+    def _follow(self, outcome: Outcome, split: Split | None) -> None:
+        """What follows from a settled batch: for its records, its pieces and its endpoint."""
         self._refuse_proved()
         if split and split.goes_on:
             self.isolation.take(split)
@@ -70,7 +83,7 @@ class Settlement:
             self.report.error = f"{outcome.reason}; the endpoint is left for this run"
         elif outcome.attempts or not self.endpoint.closed.is_set():
             self.report.note(outcome.reason)
-        self.tools.run.tell("progress", entity=self.report.name, counts=counts)
+        self.tools.run.tell("progress", entity=self.report.name, counts=self.report.counts)
 
     def _refuse_proved(self) -> None:
         """Single records whose refusal was put off until it was known that the request itself is right."""
@@ -98,10 +111,6 @@ class Settlement:
         ]
         self.report.counts.repeat(len(there), sum(rejection.id in repeated for rejection in rejected))
         return replace(outcome, accepted=(*outcome.accepted, *there), rejected=tuple(rejected))
-
-    def _count_last_call(self, outcome: Outcome) -> None:
-        if outcome.last:
-            self.report.counts.call()
 
     def _count(self, outcome: Outcome, *, lost: int) -> None:
         counts = self.report.counts

@@ -1,4 +1,4 @@
-"""What the engine asks of a driver: one class per driver, the only place that knows its habits."""
+"""The interface of a driver: one class per driver, the only place with code specific to it."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from engine.errors import DatabaseError
 
 
 class Driver(Protocol):
-    """One open session. Its methods belong to one thread at a time, but for `cancel`."""
+    """One open session. Used by one thread at a time, except for `cancel`."""
 
     raw: Any
     """The driver's own connection."""
     errors: tuple[type[Exception], ...]
-    """What its methods raise."""
+    """The exceptions that its methods raise."""
 
     def execute(self, text: str, parameters: Sequence[Any]) -> Results:
-        """Run a statement; its results are read, or left, by the caller, who closes them."""
+        """Run a statement. The caller closes the results, read or unread."""
 
     def begin(self) -> None:
-        """Begin a transaction: until `commit` or `rollback` nothing commits by itself."""
+        """Begin a transaction: until `commit` or `rollback`, nothing autocommits."""
 
     def commit(self) -> None:
-        """Make what was done durable, and go back to committing every statement."""
+        """Commit the transaction."""
 
     def rollback(self) -> None:
-        """Undo what was done, and go back to committing every statement."""
+        """Roll the transaction back."""
 
     def autocommit(self) -> None:
-        """Go back to committing every statement, after a transaction that was ended by a statement."""
+        """Turn autocommit on again after a transaction, however it was ended."""
 
     def limit(self, seconds: int) -> None:
-        """Have the driver itself stop every statement after so many seconds."""
+        """Have the driver itself stop every statement after `seconds`."""
 
     def bind(self, value: Any) -> Any:
-        """The value as this driver carries it unharmed."""
+        """Convert a value to a form that this driver transmits unchanged."""
 
     def cancel(self) -> bool:
-        """Ask for the end of the statement that runs now; from another thread. False where the driver cannot."""
+        """Ask the server to cancel the running statement; called from another thread. False if the driver cannot."""
 
     def lenient(self, on: bool) -> None:
-        """Give text that is not UTF-8 with surrogates instead of failing, where the database can hold such text."""
+        """Return text that is not UTF-8 with surrogates instead of failing, if the database can hold such text."""
 
     def error(self, failure: Exception, lost: str | None) -> DatabaseError:
-        """What was raised, in the database's own words. `lost` is the dialect's pattern for a connection that is gone."""
+        """Convert an exception, with the database's own message. `lost` is the dialect's pattern for a lost connection."""
 
     def close(self) -> None:
         """End the session."""

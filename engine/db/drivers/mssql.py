@@ -1,7 +1,7 @@
-"""ADO.NET strings, as they stand in appsettings.json: to SQL Server, by the best driver that is here.
+"""Connects to SQL Server by an ADO.NET string, as in appsettings.json, with the best driver installed.
 
-Microsoft's ODBC driver first, then mssql-python, which needs no unixODBC. FreeTDS does not verify the server's certificate (but
-by its own freetds.conf): it is taken only where the string says that nobody needs to.
+Microsoft's ODBC driver first, then mssql-python, which needs no unixODBC. FreeTDS does not verify the server's certificate (unless
+its own freetds.conf asks for it): it is used only if the string does not require verification.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from engine.errors import ConnectionFailed
 
 _LOG = logging.getLogger(__name__)
 _NOT_IN_MSSQL_PYTHON = ("APP", "WSID", "Language")
-"""Keys that only name the client."""
+"""Keys that are dropped for mssql-python."""
 _INSTALL = "Install msodbcsql18 from Microsoft's packages, or: pip install 'syncledger[mssql]'"
 
 
 class MssqlPython(odbc.ODBC):
-    """Microsoft's mssql-python, which needs no unixODBC. It takes and gives what pyodbc does, but cannot cancel."""
+    """Microsoft's mssql-python, which needs no unixODBC. It works like pyodbc, but cannot cancel."""
 
     def cancel(self) -> bool:
-        """It has no public cancel: the session has to be ended instead."""
+        """Return False: there is no public cancel, so the session has to be ended instead."""
         return False
 
 
@@ -42,7 +42,7 @@ Pairs = list[tuple[str, str]]
 
 
 def opened(text: str, root: Path, timeouts: Timeouts) -> Connection:
-    """Open an ADO.NET string. Raises `ConnectionFailed`."""
+    """Open a connection by an ADO.NET string. Raises `ConnectionFailed`."""
     pairs, login = dsn.adonet_to_odbc(text)
     timeouts = replace(timeouts, connect=float(login)) if login else timeouts
     try:
@@ -63,10 +63,9 @@ def opened(text: str, root: Path, timeouts: Timeouts) -> Connection:
 
 
 def wants_verification(pairs: Pairs) -> bool:
-    """True where the server's certificate is to be verified: always, but where the string says otherwise.
+    """True if the server's certificate is to be verified: always, unless the string says otherwise.
 
-    That is what Microsoft.Data.SqlClient makes of a string that says nothing: Encrypt is mandatory, and the server's certificate is not
-    trusted unseen.
+    These are the defaults of Microsoft.Data.SqlClient: Encrypt is mandatory, and the server's certificate is not trusted blindly.
     """
     given = {key.casefold(): value.casefold() for key, value in pairs}
     if given.get("encrypt") == "strict":
@@ -79,7 +78,7 @@ def wants_verification(pairs: Pairs) -> bool:
 
 
 def _for_freetds(driver: str, pairs: Pairs) -> Pairs:
-    """The pairs as FreeTDS takes them: the host and its port apart. Raises `ConnectionFailed` where it cannot serve."""
+    """Convert the pairs for FreeTDS, with separate host and port. Raises `ConnectionFailed` if it cannot meet them."""
     if wants_verification(pairs):
         raise ConnectionFailed(
             "the only driver for SQL Server here is FreeTDS, which does not verify the server's certificate, and this string asks for "
@@ -96,7 +95,7 @@ def _for_freetds(driver: str, pairs: Pairs) -> Pairs:
 
 
 def _server(value: str) -> Pairs:
-    """`tcp:host,port` of ADO.NET as two keys. Raises `ConnectionFailed` for another protocol."""
+    """Split `tcp:host,port` of ADO.NET into two keys. Raises `ConnectionFailed` for another protocol."""
     protocol = re.match(r"(np|lpc|admin):", value, re.IGNORECASE)
     if protocol:
         raise ConnectionFailed(f"FreeTDS speaks TCP alone, not {protocol[0]!r}; write `data source=tcp:host,port`")

@@ -49,27 +49,27 @@ class ODBC:
             raise
 
     def begin(self) -> None:
-        """Statements do not commit any more."""
+        """Turn autocommit off."""
         self.raw.autocommit = False
 
     def commit(self) -> None:
-        """Make it durable."""
+        """Commit the transaction."""
         self.raw.commit()
 
     def rollback(self) -> None:
-        """Undo it."""
+        """Roll the transaction back."""
         self.raw.rollback()
 
     def autocommit(self) -> None:
-        """Every statement commits by itself again."""
+        """Turn autocommit on again."""
         self.raw.autocommit = True
 
     def limit(self, seconds: int) -> None:
-        """SQL_ATTR_QUERY_TIMEOUT of every statement from now on."""
+        """Set SQL_ATTR_QUERY_TIMEOUT for all further statements."""
         self.raw.timeout = seconds
 
     def bind(self, value: Any) -> Any:
-        """MariaDB Connector/ODBC 3.1.15 garbles character parameters of 128 bytes and more without an error, but carries
+        """Work around MariaDB Connector/ODBC 3.1.15, which silently corrupts character parameters of 128 bytes and more, but not
         bytes of any length. It also drops the fractions of datetime parameters, which text keeps.
         """
         if not self._mariadb:
@@ -79,18 +79,18 @@ class ODBC:
         return value.isoformat(" ", "microseconds") if isinstance(value, datetime) else value
 
     def cancel(self) -> bool:
-        """SQLCancel, which ODBC allows from another thread. It may hang where the server never acknowledges it."""
+        """Call SQLCancel, which ODBC allows from another thread. It may hang if the server never acknowledges it."""
         running = self._running
         if running is not None:
-            with suppress(*self.errors):  # the statement has ended meanwhile
+            with suppress(*self.errors):  # the statement may have ended meanwhile
                 running.cancel()
         return running is not None
 
     def lenient(self, on: bool) -> None:
-        """Nothing: servers hold no text that is not text."""
+        """Do nothing: servers do not store invalid text."""
 
     def error(self, failure: Exception, lost: str | None) -> DatabaseError:
-        """The words and the SQLSTATE that ODBC gives."""
+        """Convert an error, with ODBC's message and SQLSTATE."""
         return database_error(failure, lost)
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class ODBC:
 
 
 def opened(text: str, root: Path, timeouts: Timeouts) -> Connection:
-    """Open an ODBC string as the user wrote it. Raises `ConnectionFailed`."""
+    """Open a connection by an ODBC string, as the user wrote it. Raises `ConnectionFailed`."""
     pyodbc = import_pyodbc()
     driver = dsn.split(text).get("driver") or ""
     if driver and driver not in pyodbc.drivers() and not Path(driver).exists():
@@ -110,7 +110,7 @@ def opened(text: str, root: Path, timeouts: Timeouts) -> Connection:
 
 
 def _check_freetds(text: str) -> None:
-    """Raises `ConnectionFailed` for a string that asks FreeTDS for what it does not do, and says nothing of."""
+    """Refuse a string that asks FreeTDS for verification, which it silently ignores. Raises `ConnectionFailed`."""
     parts = dsn.split(text)
     trusts = (parts.get("trustservercertificate") or "").casefold()
     if trusts in ("no", "false", "0") or (parts.get("encrypt") or "").casefold() == "strict":
@@ -121,7 +121,7 @@ def _check_freetds(text: str) -> None:
 
 
 def import_pyodbc() -> ModuleType:
-    """pyodbc, which cannot be imported where unixODBC is missing. Raises `ConnectionFailed`."""
+    """Import pyodbc, which fails without unixODBC. Raises `ConnectionFailed`."""
     try:
         return importlib.import_module("pyodbc")
     except ImportError as failure:
@@ -132,17 +132,17 @@ def import_pyodbc() -> ModuleType:
 
 
 def found(pyodbc: ModuleType) -> str:
-    """The drivers that are installed, in words."""
+    """Describe the installed drivers."""
     names = ", ".join(pyodbc.drivers())
     return f"drivers found: {names}" if names else "no drivers are installed"
 
 
 def connected(pyodbc: ModuleType, text: str, suggested: Dialect | None, root: Path, timeouts: Timeouts) -> Connection:
-    """Connect by an ODBC string with a driver. Raises `ConnectionFailed`."""
+    """Connect by an ODBC string and set the session up. Raises `ConnectionFailed`."""
     given = {key.casefold() for key, _ in dsn.split(text).pairs}
     extra = [(key, value) for key, value in (suggested.odbc if suggested else ()) if key.casefold() not in given]
     whole = text.rstrip("; ") + ";" + dsn.join(extra)
-    pyodbc.pooling = False  # type: ignore[attr-defined]  # a setting of the module
+    pyodbc.pooling = False  # type: ignore[attr-defined]  # a module setting
     thread = DriverThread("odbc")
     try:
         raw = thread.call(lambda: pyodbc.connect(whole, autocommit=True, timeout=timeouts.login), timeouts.connect + 1)
@@ -160,7 +160,7 @@ def connected(pyodbc: ModuleType, text: str, suggested: Dialect | None, root: Pa
 def _connection(
     pyodbc: ModuleType, raw: Any, thread: DriverThread, text: str, root: Path, timeouts: Timeouts
 ) -> Connection:
-    """What was connected, as one of the dialect that its driver reports. Raises `ConnectionFailed`."""
+    """Wrap an open connection with the dialect that its driver reports. Raises `ConnectionFailed`."""
     try:
         reported = raw.getinfo(pyodbc.SQL_DBMS_NAME)
         mariadb = "maodbc" in raw.getinfo(pyodbc.SQL_DRIVER_NAME).casefold()
@@ -176,7 +176,7 @@ def _connection(
 
 
 def guid(raw: bytes) -> str:
-    """A GUID as every driver is to give it: lower case, with dashes. ODBC holds its first three parts low byte first."""
+    """Format a GUID as every driver has to: lower case, with dashes. ODBC stores its first three parts little-endian."""
     digits = (raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:]).hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
@@ -188,6 +188,6 @@ def _datetimeoffset(raw: bytes) -> datetime:
 
 
 def server_drivers(names: Iterable[str]) -> list[str]:
-    """Microsoft's drivers for SQL Server, the newest first."""
+    """Return Microsoft's drivers for SQL Server, the newest first."""
     own = [name for name in names if name.startswith("ODBC Driver ") and name.endswith("for SQL Server")]
     return sorted(own, key=lambda name: int("".join(filter(str.isdigit, name)) or 0), reverse=True)

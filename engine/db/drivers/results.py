@@ -1,4 +1,4 @@
-"""The results of one statement over a DB-API cursor, read to their end: drivers report late errors there."""
+"""The results of one statement over a DB-API cursor, read to the end, where drivers report late errors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 _SOURCES = re.compile(r"^(\[[^\]]*\])+\s*")
-"""`[Microsoft][ODBC Driver 18 for SQL Server][SQL Server]`: who passed a message on."""
+"""`[Microsoft][ODBC Driver 18 for SQL Server][SQL Server]`: the components that passed a message on."""
 
 
 class Results:
-    """The rows of the first result that has columns, what the server said (PRINT, NOTICE), and the number of rows changed."""
+    """The rows of the first result that has columns, the server's messages (PRINT, NOTICE), and the number of rows changed."""
 
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
@@ -24,24 +24,24 @@ class Results:
         self.columns: tuple[str, ...] = tuple(column[0] for column in cursor.description or ())
 
     def rows(self) -> list[Any]:
-        """All rows that are left of it."""
+        """Return all remaining rows."""
         rows: list[Any] = self._cursor.fetchall() if self.columns else []
         self.finish()
         return rows
 
     def blocks(self, size: int) -> Iterator[list[Any]]:
-        """The rows, `size` at a time, so that no more of them is in memory."""
+        """Yield the rows in blocks of `size`, so that no more of them are in memory."""
         while self.columns and (rows := self._cursor.fetchmany(size)):
             yield rows
         self.finish()
 
     def finish(self) -> None:
-        """Read whatever else the statement gives. Raises what the driver kept back for it."""
+        """Read all further results. Raises errors that the driver reports only then."""
         while self._go_on():
             pass
 
     def close(self) -> None:
-        """Give the cursor back."""
+        """Close the cursor."""
         self._cursor.close()
 
     def _go_on(self) -> bool:

@@ -1,4 +1,4 @@
-"""What every session of a database server begins with."""
+"""The setup of every session of a database server."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed, DatabaseError
 
 _MOST = 2**31 - 1
-"""Milliseconds that every server takes."""
+"""Maximum milliseconds that every server accepts."""
 
 
 def begin_session(opened: Connection, timeouts: Timeouts) -> Connection:
-    """Run the dialect's statements and set its time limits; a connection that cannot is closed. Raises `ConnectionFailed`."""
+    """Run the dialect's statements and set the time limits. On failure, closes the connection and raises `ConnectionFailed`."""
     limits = {"{milliseconds}": str(min(int(timeouts.query * 1000), _MOST)), "{seconds}": f"{timeouts.query:g}"}
     try:
         if opened.dialect.driver_timeout:

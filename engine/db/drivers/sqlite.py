@@ -1,4 +1,4 @@
-"""SQLite files: opened by a path that is seen from the project's folder."""
+"""SQLite files: opened by a path relative to the project's folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PASSING = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PROTOCOL,
 )
-"""Somebody else has the file, or its disk does not answer."""
+"""Transient errors: another process locks the file, or its disk does not respond."""
 _APPLICATION = int.from_bytes(b"SyLe")
 """Marks a file as a ledger. https://www.sqlite.org/pragma.html#pragma_application_id"""
 
@@ -48,40 +48,40 @@ class SQLite:
         return Results(cursor)
 
     def begin(self) -> None:
-        """Take the only writer's place at once: a transaction that began by reading could not become a writing one."""
+        """Take the write lock at once: a transaction that began by reading may fail to become a writing one."""
         self.raw.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """Make it durable."""
+        """Commit the transaction."""
         self.raw.commit()
 
     def rollback(self) -> None:
-        """Undo it."""
+        """Roll the transaction back."""
         self.raw.rollback()
 
     def autocommit(self) -> None:
-        """Nothing: a connection without isolation level always does."""
+        """Do nothing: a connection without isolation level always autocommits."""
 
     def limit(self, seconds: int) -> None:
-        """Nothing: statements end by themselves or by `cancel`."""
+        """Do nothing: statements end by themselves or by `cancel`."""
 
     def bind(self, value: Any) -> Any:
-        """Times as text, in the form that SQLite's own functions give; what it has no type for as text too."""
+        """Convert times to text, in the form that SQLite's own functions return; types that SQLite lacks become text too."""
         if isinstance(value, datetime):
             return value.isoformat(" ", "microseconds")
         return value if isinstance(value, (int, float, bytes, type(None))) else str(value)
 
     def cancel(self) -> bool:
-        """Interrupt whatever runs. https://www.sqlite.org/c3ref/interrupt.html"""
+        """Interrupt whatever is running. https://www.sqlite.org/c3ref/interrupt.html"""
         self.raw.interrupt()
         return True
 
     def lenient(self, on: bool) -> None:
-        """Bytes that are not UTF-8 become surrogates."""
+        """Decode bytes that are not UTF-8 to surrogates."""
         self.raw.text_factory = (lambda data: data.decode("utf-8", "surrogateescape")) if on else str
 
     def error(self, failure: Exception, lost: str | None) -> DatabaseError:
-        """SQLite has result codes instead of SQLSTATEs. https://www.sqlite.org/rescode.html"""
+        """Convert an error; SQLite has result codes instead of SQLSTATEs. https://www.sqlite.org/rescode.html"""
         code = getattr(failure, "sqlite_errorcode", None)
         return DatabaseError(
             str(failure) or type(failure).__name__,
@@ -91,7 +91,7 @@ class SQLite:
         )
 
     def close(self) -> None:
-        """Close it, and remove the journal that was kept, unless somebody is writing."""
+        """Close the connection, and delete the rollback journal that was kept unless another connection is writing."""
         with suppress(*self.errors):
             if self._keeps_journal:
                 self.raw.execute("PRAGMA journal_mode = DELETE")
@@ -99,12 +99,12 @@ class SQLite:
 
 
 def file_of(text: str, root: Path) -> Path:
-    """The file of a `sqlite:///` string; relative ones are seen from the project root."""
+    """Return the file of a `sqlite:///` string; relative paths start at the project root."""
     return root / text.removeprefix(dsn.SQLITE)
 
 
 def opened(text: str, root: Path, *, create: bool, read_only: bool) -> Connection:
-    """Open a file; one that is absent is made where `create` says so, its folder never. Raises `ConnectionFailed`."""
+    """Open a file. A missing file is created if `create`, its folder never. Raises `ConnectionFailed`."""
     file = file_of(text, root)
     if not file.is_file():
         _check_absent(file, root, create=create)
@@ -121,7 +121,7 @@ def opened(text: str, root: Path, *, create: bool, read_only: bool) -> Connectio
 
 
 def _check_absent(file: Path, root: Path, *, create: bool) -> None:
-    """Raises `ConnectionFailed` where an absent file is not to be made, or cannot be."""
+    """Raise `ConnectionFailed` if a missing file must not be created, or cannot be."""
     if not create:
         raise ConnectionFailed(
             f"there is no SQLite file {file}; a source is never created (check the path, seen from {root})"
@@ -134,9 +134,9 @@ def _check_absent(file: Path, root: Path, *, create: bool) -> None:
 
 
 def _create(file: Path) -> None:
-    """Make a database that only its owner can read: a ledger holds what was sent. SQLite gives its journal the same mode.
+    """Create a database that only its owner can read: a ledger holds what was sent. SQLite gives its journal the same mode.
 
-    It gets its name when it has its first page: a file without content is never one that a killed run was about to fill.
+    The file gets its name only once it has its first page, so that a killed run never leaves an empty file behind.
     """
     handle, made = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     os.close(handle)
@@ -144,14 +144,14 @@ def _create(file: Path) -> None:
         connection = sqlite3.connect(made)
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.close()
-        with suppress(FileExistsError):  # another run was quicker
+        with suppress(FileExistsError):  # another run created it first
             os.link(made, file)
     finally:
         os.unlink(made)
 
 
 def readable_by_others(file: Path) -> bool:
-    """True when more users than its owner may read what the file holds."""
+    """True if the file is not empty and users other than its owner may read it."""
     if os.name != "posix" or not file.is_file():
         return False
     found = file.stat()
@@ -159,17 +159,17 @@ def readable_by_others(file: Path) -> bool:
 
 
 def _keep_journal(raw: sqlite3.Connection) -> bool:
-    """True when commits overwrite the head of SQLite's rollback journal instead of deleting the file: as safe, and quicker.
+    """Have commits overwrite the header of the rollback journal instead of deleting the file: as safe, and faster.
 
-    A file in another mode (WAL is one) stays in it. https://www.sqlite.org/pragma.html#pragma_journal_mode
+    False for a file in another mode, such as WAL, which keeps it. https://www.sqlite.org/pragma.html#pragma_journal_mode
     """
-    with suppress(sqlite3.Error):  # a file that is busy or no database: the first statement says so
+    with suppress(sqlite3.Error):  # the file is busy or not a database: the first statement reports it
         if raw.execute("PRAGMA journal_mode").fetchone() == ("delete",):
             return bool(raw.execute("PRAGMA journal_mode = PERSIST").fetchone() == ("persist",))
     return False
 
 
 def _uri(file: Path) -> str:
-    """The file as a URI for SQLite, which takes no host: a UNC path keeps its slashes behind an empty one."""
+    """Return the file as a URI. SQLite accepts no host, so that a UNC path keeps its slashes after an empty one."""
     uri = file.absolute().as_uri()
     return uri if uri.startswith("file:///") else uri.replace("file://", "file:////", 1)

@@ -1,7 +1,7 @@
-"""Runs a driver's calls in a thread of its own, so that a call that never returns can be abandoned, and signals are seen.
+"""Runs a driver's calls in a separate thread, so that a call that never returns can be abandoned and signals are handled.
 
-No ODBC driver returns reliably from a connection that died silently: psqlodbc waits for ever for an answer,
-whatever its timeouts. The thread that waits in such a call is left behind; it holds no lock of ours and ends with the process.
+No ODBC driver returns reliably from a silently lost connection: psqlodbc waits forever for an answer, whatever its
+timeouts. The thread stuck in such a call is abandoned; it holds no lock of ours and ends with the process.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Result = TypeVar("Result")
 
 
 class Stalled(Exception):
-    """The driver did not come back in time."""
+    """The driver did not return in time."""
 
 
 class Unusable(Exception):
-    """The driver has not come back from an earlier call, or the connection is closed."""
+    """The driver has not returned from an earlier call, or the connection is closed."""
 
 
 class DriverThread:
@@ -31,11 +31,11 @@ class DriverThread:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def call(self, work: Callable[[], Result], seconds: float | None = None) -> Result:
-        """Do it there and give what it gives or raises. Raises `Stalled` after so many seconds, and `Unusable` from then on."""
+        """Run `work` in the thread; returns or raises its outcome. Raises `Stalled` after `seconds`, and `Unusable` from then on."""
         if self._unusable is not None:
             raise Unusable(self._unusable)
         made = _Call(work)
-        # Until it is done: who is interrupted while waiting (Ctrl-C) leaves it so.
+        # Reset once it is done; an interrupt while waiting (Ctrl-C) leaves it set.
         self._unusable = "the driver has not come back from an earlier statement"
         self._calls.put(made)
         if not made.done.wait(seconds):
@@ -46,7 +46,7 @@ class DriverThread:
         return made.result  # type: ignore[no-any-return]
 
     def end(self) -> None:
-        """No more calls. A thread that still waits in the driver is left behind."""
+        """Accept no more calls. A thread stuck in the driver is abandoned."""
         self._unusable = self._unusable or "the connection is closed"
         self._calls.put(None)
 
@@ -56,7 +56,7 @@ class DriverThread:
 
 
 class _Call:
-    """One call, its result or what it raised."""
+    """One call with its result or exception."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._work = work
@@ -65,7 +65,7 @@ class _Call:
         self.failure: BaseException | None = None
 
     def run(self) -> None:
-        """Do it, in the driver's thread."""
+        """Run the call, in the driver's thread."""
         try:
             self.result = self._work()
         except BaseException as failure:  # noqa: BLE001 - the caller's thread raises it

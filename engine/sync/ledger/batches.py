@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from engine import failpoint
@@ -49,33 +48,48 @@ class Batches:
 
         self.store.write(write)
 
-    def settle(self, outcome: Outcome, *, hold: bool = False) -> None:
-        """In one transaction: the row of the last call, accepted IDs to tracking, rejected ones to the reject table, the batch to its next state.
+    def settle(self, outcome: Outcome, *, hold: bool = False) -> LedgerError | None:
+        """Write the row of the last call, accepted IDs to tracking, rejected ones to the reject table, the batch to its next state.
 
-        Raises `LedgerError` also when this run's lease is lost, or somebody else has settled the batch; the call is logged all the same.
+        All of it is one transaction. Where that fails, the row of the call is tried apart from the rest: what the API has accepted is
+        tracked even if the log table cannot be written, and that failure is returned. Raises `LedgerError` where the batch cannot be
+        settled, also when this run's lease is lost, or somebody else has settled it.
         """
         doubtful = BatchState.HELD if hold else BatchState.IN_DOUBT
         state = _state(outcome, doubtful)
-        outcome = replace(outcome, reason=self.store.storable(outcome.reason)) if outcome.reason else outcome
+        if outcome.reason:
+            outcome = replace(outcome, reason=self.store.storable(outcome.reason))
 
-        def write(again: bool) -> None:
+        def write(again: bool, last: Attempt | None) -> None:
             # An earlier try may have been committed though its answer was lost.
             if not (again and journal.state(self.store, outcome.batch.id) == state):
-                self._settle(outcome, state, doubtful)
+                self._settle(outcome, state, doubtful, last)
 
         try:
-            self.lease.write(write)
+            self.lease.write(lambda again: write(again, outcome.last))
         except LedgerError:
-            if outcome.last:
-                with suppress(LedgerError):
-                    self.attempt(outcome.last)
-            raise
+            if outcome.last is None:
+                raise
+            try:
+                self.lease.write(lambda again: write(again, None))
+            finally:
+                lost = self._lost(outcome.last)
+            return lost
+        return None
 
-    def _settle(self, outcome: Outcome, state: BatchState, doubtful: BatchState) -> None:
+    def _lost(self, made: Attempt) -> LedgerError | None:
+        """Write the row of a call; the failure where that cannot be."""
+        try:
+            self.attempt(made)
+        except LedgerError as failure:
+            return failure
+        return None
+
+    def _settle(self, outcome: Outcome, state: BatchState, doubtful: BatchState, last: Attempt | None) -> None:
         store = self.store
-        if outcome.last:
+        if last:
             failpoint.reached("log")
-            store.log.attempt(outcome.last)
+            store.log.attempt(last)
         failpoint.reached("settle")
         self._accept(outcome)
         self._refuse(outcome)

@@ -1,4 +1,4 @@
-"""Fast path for whole columns: a column whose values all have their type already, the usual case, is passed through."""
+"""Fast path for whole columns: one whose values all have their type already, the usual case, is not converted one by one."""
 
 from __future__ import annotations
 

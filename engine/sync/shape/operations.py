@@ -1,6 +1,6 @@
-"""The operations of `transform`: which columns each names and leaves, and how petl does it. Nothing else knows them by name.
+"""The operations of `transform`: the columns each needs and yields, and its petl table. Only this module knows their names.
 
-petl is imported here, and this module only for a spec that has a `transform`: it is a fifth of a short run's start.
+It imports petl, which takes a fifth of a short run's start: import it only for a spec that has a `transform`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Change = Callable[[Any], Any]
 
 
 def make(name: str, argument: Any) -> Operation:
-    """The operation that a spec has, checked against the schema. Raises `PatternError` for a pattern that does not compile."""
+    """Return an operation of a spec that passed the schema. Raises `PatternError` for a pattern that does not compile."""
     return _KINDS[name](argument)
 
 
@@ -37,25 +37,25 @@ class Operation:
     argument: Any
     name: ClassVar[str]
     names_all: ClassVar[bool] = False
-    """True where the columns afterwards do not depend on those before."""
+    """True if the resulting columns do not depend on the given ones."""
 
     def __post_init__(self) -> None:
-        """Check what the schema cannot."""
+        """Check what the schema cannot express."""
 
     def columns(self) -> Iterator[Named]:
-        """The columns that must be there, each with its place below the operation."""
+        """Yield the required columns, each with its place below the operation."""
         yield from ()
 
     def expressions(self) -> Iterator[Expressed]:
-        """The expressions, each with its place below the operation."""
+        """Yield the expressions, each with its place below the operation."""
         yield from ()
 
     def after(self, names: Sequence[str]) -> list[str]:
-        """The columns that are there afterwards, in any order."""
+        """Return the resulting columns, in any order."""
         return list(names)
 
     def table(self, given: Given, failures: Failures) -> Any:
-        """The petl table that does it. A record that fails is added to `failures` and stays in the table."""
+        """Return the petl table of the operation. A record that fails is added to `failures` and stays in the table."""
         raise NotImplementedError
 
 
@@ -71,7 +71,7 @@ class _ByColumn(Operation):
 
 
 class Rename(_ByColumn):
-    """New names for columns."""
+    """Rename columns."""
 
     __slots__ = ()
     name = "rename"
@@ -104,7 +104,7 @@ class Convert(_ByColumn):
 
 
 class Fill(_ByColumn):
-    """A value in place of NULL."""
+    """Replace NULL by a value."""
 
     __slots__ = ()
     name = "fill"
@@ -115,7 +115,7 @@ class Fill(_ByColumn):
 
 
 class Move(_ByColumn):
-    """Other positions for columns."""
+    """Move columns to other positions."""
 
     __slots__ = ()
     name = "move"
@@ -129,7 +129,7 @@ class Move(_ByColumn):
 
 
 class Add(Operation):
-    """New columns, each by an expression that sees those before it."""
+    """Add columns, each by an expression that sees those before it."""
 
     __slots__ = ()
     name = "add"
@@ -204,7 +204,7 @@ class Cut(_OfColumns):
 
 
 class CutOut(_OfColumns):
-    """Leave out these columns."""
+    """Remove these columns."""
 
     __slots__ = ()
     name = "cut_out"
@@ -217,7 +217,7 @@ class CutOut(_OfColumns):
 
 
 class _OfField(Operation):
-    """An operation that takes one column apart."""
+    """An operation that splits one column into several."""
 
     __slots__ = ()
     into: ClassVar[str]
@@ -230,7 +230,7 @@ class _OfField(Operation):
 
 
 class Split(_OfField):
-    """Cut text into columns at a pattern."""
+    """Split text into columns at a pattern."""
 
     __slots__ = ()
     name, into = "split", "into"
@@ -247,7 +247,7 @@ class Split(_OfField):
             found = pattern.split(value, len(into) - 1) if value is not None else []
             return [*found, *[None] * (len(into) - len(found))]
 
-        # petl's own `split` stops the whole table at a NULL; its `unpack` does the work on guarded parts.
+        # petl's own `split` fails for the whole table at a NULL; so convert with a guard, then `unpack`.
         guarded = _guarded(column, failures, parts, [None] * len(into))
         return petl.unpack(petl.convert(given, column, guarded, pass_row=True, failonerror=True), column, into)
 
@@ -282,9 +282,9 @@ def _without(names: Iterable[str], gone: Iterable[Any]) -> list[str]:
 def _mapped(
     given: Given, header: Header, steps: list[tuple[str, int, Change]], record: Record, failures: Failures
 ) -> Any:
-    """Every row once, whatever the number of columns that change; a column sees those before it as they are by then.
+    """Change several columns in one pass over the rows; each step sees the results of those before it.
 
-    A failure is kept with the row's origin, and nothing further is done for that row.
+    A failure is recorded under the row's origin, and the rest of that row is skipped.
     """
     width, origin = len(given.header), given.header.index(ORIGIN)
 
@@ -312,7 +312,7 @@ def _filling(filling: Any) -> Change:
 
 def _conversion(wanted: Any, record: Record) -> Change:
     if isinstance(wanted, dict):
-        # The keys of a map are as YAML reads them; a database may hold 1 where the map says '1'.
+        # The keys of a map have YAML's types; a database may hold 1 where the map has '1'.
         by_text = {str(key): value for key, value in wanted.items()}
         return lambda value: (
             wanted.get(value, by_text.get(str(value), value))
@@ -334,7 +334,7 @@ def _from_record(evaluate: expressions.Expression, record: Record) -> Change:
 
 
 def _guarded(column: str, failures: Failures, work: Callable[[Any], Any], failed: Any) -> Any:
-    """`work(value)`; a failure is kept with the row's origin, and nothing further is done for that row."""
+    """Call `work(value)`; a failure is recorded under the row's origin, and the rest of that row is skipped."""
 
     def guarded(value: Any, row: Any) -> Any:
         if row[ORIGIN] in failures:

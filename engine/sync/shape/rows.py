@@ -12,7 +12,7 @@ Failures = dict[str, str]
 
 
 class Given:
-    """The petl table under an operation: its rows are set anew for every block."""
+    """The petl table that an operation reads; its rows are replaced for every block."""
 
     def __init__(self, header: Header) -> None:
         self.header = header
@@ -24,7 +24,7 @@ class Given:
 
 
 class Record(Mapping[str, Any]):
-    """A row as expressions see it: values by name, without the origin. One object serves row after row."""
+    """A row as expressions see it: values by name, without the origin. One object is reused for all rows."""
 
     def __init__(self, header: Sequence[str]) -> None:
         self._at = {name: at for at, name in enumerate(header) if name != ORIGIN}

@@ -60,7 +60,10 @@ def check(
     fields: Sequence[str],
     source: Iterable[str] | None,
 ) -> Iterator[Problem]:
-    """The same for one entity. `source` are the columns of its SQL, None where they are not known; so are those after an operation that is None."""
+    """Check one entity as `misspelt` does. `source`: the columns of its SQL, None if unknown.
+
+    An operation that is None makes them unknown until the next `cut`.
+    """
     columns = _Columns(document, places.entity)
     columns.become(source)
     for number, operation in enumerate(operations):
@@ -126,7 +129,7 @@ def _word(document: Document, place: Place, word: str, start: tuple[int, int]) -
 
 
 def _sound(name: str, argument: Any) -> Operation | None:
-    """An operation as the schema has it, with a pattern that compiles; None for another: what is wrong with it is said elsewhere."""
+    """Return the operation; None if it breaks the schema or its pattern does not compile, which is reported elsewhere."""
     if not _operation().is_valid({name: argument}):
         return None
     from engine.sync.shape import operations  # noqa: PLC0415 - petl only for a spec that has a `transform`
@@ -143,7 +146,7 @@ def _operation() -> Any:
 
 
 def _steps(transform: Any) -> list[Operation | None]:
-    """The operations, each where it is one key with its argument."""
+    """Return the operations; None for each that is invalid."""
     steps = transform if isinstance(transform, list) else []
     return [_sound(*next(iter(step.items()))) if isinstance(step, dict) and len(step) == 1 else None for step in steps]
 

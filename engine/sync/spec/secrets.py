@@ -18,7 +18,7 @@ _PLAIN = re.compile(r"[A-Za-z]{1,20}[0-9]{0,3}([._~-][A-Za-z]{1,20}[0-9]{0,3}){0
 
 
 def collect(found: Interpolated) -> list[str]:
-    """Return the secret values of a spec: parts of connection strings and URLs, auth values, headers set from variables."""
+    """Return a spec's secret values: parts of connection strings and URLs, auth values, headers set from variables."""
     data = found.data
     if not isinstance(data, dict):
         return []

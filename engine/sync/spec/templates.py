@@ -207,7 +207,7 @@ def _words(text: str) -> list[tuple[int, str]]:
 
 
 def _offset(words: list[tuple[int, str]]) -> str | None:
-    """Return `OFFSET`, or `LIMIT` where it has two numbers, if the statement pages by it; a column may be named Offset."""
+    """Return `OFFSET`, or `LIMIT` with two numbers, if the statement pages by it; a column may be named Offset."""
     texts = ["", *(word for _, word in words), "", ""]
     for index, word in enumerate(texts[:-2]):
         number = texts[index + 1].isdigit() or texts[index + 1] in ("?", "(")
@@ -219,7 +219,7 @@ def _offset(words: list[tuple[int, str]]) -> str | None:
 
 
 def _wrapped(words: list[tuple[int, str]]) -> list[str]:
-    """Return the top-level tokens of the query that page.sql.j2 wraps: inside the parentheses that close before AS page_."""
+    """Return the top-level tokens of the query that page.sql.j2 wraps: inside the parentheses before `AS page_`."""
     ends = [
         index
         for index in range(len(words) - 2)
