@@ -26,7 +26,7 @@ docs: .venv/tested
 	@echo "The site is in var/site: open var/site/index.html"
 
 soak: .venv/tested
-	$(BIN)/python -m tests.soak $(or $(ARGS),--minutes 10)
+	$(BIN)/python -m tests.soak.dice $(or $(ARGS),--minutes 10)
 
 mutants: .venv/tested
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -16,7 +16,7 @@ from engine.observe import masks
 from engine.observe.secrets import Secrets
 from tests import servers
 from tests.faultapi import FaultAPI
-from tests.project import Inside, Project
+from tests.project import Project
 
 settings.register_profile(
     "engine",
@@ -61,10 +61,9 @@ def api() -> Iterator[FaultAPI]:
 
 
 @pytest.fixture
-def project(request: pytest.FixtureRequest, tmp_path: Path, api: FaultAPI) -> Project:
+def project(tmp_path: Path, api: FaultAPI) -> Project:
     """An empty project whose API is `api`."""
-    kind = Inside if request.node.get_closest_marker("inside") else Project
-    return kind(tmp_path / "project", api.url)
+    return Project(tmp_path / "project", api.url)
 
 
 @pytest.fixture(scope="session")

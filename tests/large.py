@@ -12,7 +12,7 @@ from engine.db.connection import Connection
 from engine.db.statement import Statement
 from engine.sync.model import LedgerSpec
 from tests.ledgers import ledger_on
-from tests.test_tsql import STATEMENTS, variables
+from tests.unit.db.test_tsql import STATEMENTS, variables
 
 SET = 1000
 SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")

@@ -190,8 +190,11 @@ def tests_of(file: str) -> list[str]:
     """The test files that cover a file, and one of its own name where there is one."""
     best = max((path for path in COVERED if file.startswith(path)), key=len)
     own = Path(file).name.split(".")[0]
-    names = dict.fromkeys([*([own] if (ROOT / f"tests/test_{own}.py").exists() else []), *COVERED[best].split()])
-    return [f"tests/test_{name}.py" for name in names]
+    files = {
+        test.stem.removeprefix("test_"): test.relative_to(ROOT).as_posix() for test in ROOT.glob("tests/**/test_*.py")
+    }
+    names = dict.fromkeys([*([own] if own in files else []), *COVERED[best].split()])
+    return [files[name] for name in names]
 
 
 def equivalents() -> set[tuple[str, str, str]]:

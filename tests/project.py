@@ -1,4 +1,4 @@
-"""A project in a temporary folder: write a spec, fill its source, run the command line as a process, look at the ledger."""
+"""A project in a temporary folder: write a spec, fill its source, run the command line, look at the ledger."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ class Project:
         env: Mapping[str, str] | None = None,
         timeout: float = 120,
         input: str | None = None,
-        process: bool = True,
+        process: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """`python -m engine ARGUMENTS` in the project's folder: as a process, or inside this one where that is possible."""
+        """`python -m engine ARGUMENTS` in the project's folder: inside this process where that is possible, or with `process` as one of its own."""
         texts, given = [str(argument) for argument in arguments], {**self.environment, **(env or {})}
         if not process and inside.possible(texts, given):
             return inside.call(texts, self.folder, given, input)
@@ -158,20 +158,6 @@ class Project:
     def rejects(self, entity: str = "Users") -> dict[str, str]:
         """Rejected IDs and their reasons."""
         return dict(self.ledger("SELECT EntityId, Reason FROM TB_R_SYNC_REJECT WHERE EntityType = ?", entity))
-
-
-class Inside(Project):
-    """A project whose command line runs inside this process where that is possible."""
-
-    def cli(
-        self,
-        *arguments: str | Path,
-        env: Mapping[str, str] | None = None,
-        timeout: float = 120,
-        input: str | None = None,
-        process: bool = False,
-    ) -> subprocess.CompletedProcess[str]:
-        return super().cli(*arguments, env=env, timeout=timeout, input=input, process=process)
 
 
 def check_sums(report: dict[str, Any]) -> None:

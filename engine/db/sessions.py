@@ -14,7 +14,7 @@ _START = re.compile(r"[0-9][0-9 T:.+-]{0,40}")
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """A dialect's queries on sessions: `mine` returns the own number and start, `alive` finds a session, `end` ends it.
+    """A dialect's queries on sessions: `mine` returns this session's number and start, `alive` finds one, `end` ends one.
 
     `{number}` and `{start}` stand for the session: not every database takes parameters in such statements.
     """

@@ -18,7 +18,7 @@ from engine.http.token import Renewable, TokenRefused
 _RENEW_BEFORE = 30.0
 """Seconds before its expiry at which a token is renewed."""
 _USUAL_LIFETIME = 3600.0
-"""Seconds without `expires_in`, where the server documents the lifetime elsewhere (RFC 6749 section 5.1)."""
+"""Seconds assumed without `expires_in`; the server then documents the lifetime elsewhere (RFC 6749 section 5.1)."""
 _MAX_ANSWER = 1024 * 1024
 _SHOWN = 300
 
@@ -126,7 +126,7 @@ class ClientCredentials(Renewable):
         return found
 
     def _refused(self, reason: str) -> TokenRefused:
-        """Build the error. A secret that the server echoes is masked before the text is cut, which could leave half of it."""
+        """Build the error. A secret that the server echoes is masked before the text is cut; cutting first could leave half of it."""
         text = " ".join(reason.replace(self._settings.client_secret, "***").split())
         return TokenRefused(f"no token from {self._settings.token_url}: {text[:_SHOWN]}")
 

@@ -85,7 +85,7 @@ class Lease:
         return True
 
     def holds(self, db: Connection, names: dict[str, str]) -> bool:
-        """True if the lease is still ours. Inside a transaction, no other run can take it until the transaction ends."""
+        """True if the lease is still ours. Call it inside a transaction: no other run can take the lease until that ends."""
         values = {"pipeline": self.pipeline, "run": self.run, "token": self.token}
         if db.run("ledger/lease_check.sql.j2", **names, **values).rows:
             failpoint.reached("lease held")

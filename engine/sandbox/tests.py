@@ -10,7 +10,7 @@ from jinja2 import tests as jinja
 
 
 def _number(value: Any) -> Any:
-    """Return the value if it is a number: `%` would format a text."""
+    """Return the value if it is a number; on text, `%` would format."""
     if not isinstance(value, (int, float, Decimal)):
         raise TypeError(f"a number is needed, not a value of type {type(value).__name__}")
     return value

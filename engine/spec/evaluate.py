@@ -186,7 +186,7 @@ class Compiled:
         return ask
 
     def _arguments(self, node: nodes.Call | nodes.Filter | nodes.Test) -> Callable[[Scope, Callable[..., Any]], Any]:
-        """Return a call of a function with a node's arguments. It raises `Null` for a NULL that the function cannot take."""
+        """Return a function that calls another with a node's arguments. It raises `Null` for a NULL that the other cannot take."""
         if node.dyn_args or node.dyn_kwargs:
             raise NotAllowed("`*` and `**` are not allowed among arguments")
         args, said = self._all(node.args), [written(part) for part in node.args]

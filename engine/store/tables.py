@@ -39,7 +39,7 @@ def ensure(db: Connection, asked: Sequence[Table], names: Mapping[str, str]) -> 
     for table in asked:
         if table not in absent:
             _check_shape(db, table)
-    # SQLite creates all of them in one transaction. On others, a table that another run creates first would roll back all.
+    # SQLite creates all of them in one transaction. On others, one table that another run creates first would roll all back.
     with db.transaction() if absent and db.dialect.name == "sqlite" else nullcontext():
         for table in absent:
             _create(db, table, names)
