@@ -20,9 +20,9 @@ from pathlib import Path
 import common
 
 sys.path.insert(0, str(common.HERE.parent))
-from engine.db.connect import open_ledger
 from engine.db.connection import Connection
 from tests import large, servers
+from tests.builders import open_ledger
 from tests.ledgers import ledger_on
 
 SIZES = {"tracking": 2_200_000, "log": 500_000, "rejects": 200_000, "contents": 400_000, "batches": 20_000}

@@ -25,7 +25,6 @@ import common
 sys.path.insert(0, str(common.HERE.parent))
 import ledger as large_ledger
 
-from engine.db.connect import open_ledger
 from engine.db.connection import Connection, Rows
 from engine.db.statement import Statement
 from engine.observe.observer import Silent
@@ -33,6 +32,7 @@ from engine.runtime.runner import run_pipeline
 from engine.sync.preflight import Allowed
 from engine.sync.spec.load import load
 from tests import large
+from tests.builders import open_ledger
 from tests.ledgers import ledger_on
 
 Recorded = list[tuple[str, list[Any]]]

@@ -10,12 +10,12 @@ from typing import Any
 
 from engine.db.connection import Connection
 from engine.db.statement import Statement
-from engine.sync.model import LedgerSpec
+from tests.builders import ledger_spec
 from tests.ledgers import ledger_on
 from tests.unit.db.test_tsql import STATEMENTS, variables
 
 SET = 1000
-SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
+SPEC = ledger_spec()
 IDS = json.dumps([f"id-{number * 31}" for number in range(1, SET + 1)])
 MAY_SCAN = {
     "tracked_count": "`status` counts an entity, by an index",

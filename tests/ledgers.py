@@ -17,7 +17,7 @@ def ledger_on(
     spec: LedgerSpec,
     pipeline: str = "sync",
     run: str = "run",
-    patience: Patience | None = Patience(),  # noqa: B008 - frozen
+    patience: Patience | None = Patience(30),  # noqa: B008 - frozen
 ) -> Ledger:
     """What a run changes."""
     return Ledger.on(Store(db, spec, pipeline, run, patience=patience))

@@ -19,11 +19,11 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel
 
-from engine.db import connect
 from engine.db.connection import Connection
 from engine.db.dialect import dialects
 from engine.db.drivers.sqlite import SQLite
 from engine.db.templates import Templates
+from tests import builders
 from tests.project import ROOT
 
 SCHEME = "tsql:///"
@@ -35,12 +35,12 @@ _UNITS = {"SECOND": timedelta(seconds=1), "MILLISECOND": timedelta(milliseconds=
 
 def open_ledger(alias: str, text: str, root: Path, **options: Any) -> Connection:
     """As the engine's, and a `tsql:///` string as a SQL Server."""
-    return _open(text, root) if text.startswith(SCHEME) else connect.open_ledger(alias, text, root, **options)
+    return _open(text, root) if text.startswith(SCHEME) else builders.open_ledger(alias, text, root, **options)
 
 
 def open_source(alias: str, text: str, root: Path) -> Connection:
     """As the engine's, and a `tsql:///` string as a SQL Server."""
-    return _open(text, root) if text.startswith(SCHEME) else connect.open_source(alias, text, root)
+    return _open(text, root) if text.startswith(SCHEME) else builders.open_source(alias, text, root)
 
 
 def _open(text: str, root: Path) -> Connection:

@@ -46,7 +46,7 @@ def prune(spec: Path, days: int, dry_run: bool, format_: str) -> int:
     """Delete what is older than --keep from the ledger of SPEC, in small transactions; a run may go on meanwhile.
 
     Goes: rows that the engine wrote to the log table under this application's name, settled and failed batches, verdicts, runs.
-    Stays: what was delivered, what is refused now, open batches and their calls. No record is sent again because of it.
+    Stays: what was delivered, what is rejected now, open batches and their calls. No record is sent again because of it.
     """
     common.log_setup("text", quiet=True)
     loaded = common.load_spec(spec, format_)

@@ -39,7 +39,7 @@ Examples:
 def receive(port: int, id_field: str, script: Path | None) -> int:
     """Accept every batch on the loopback address and count records by ID, until SIGINT or SIGTERM.
 
-    With a script it misbehaves as real APIs do: wrong statuses, slow and broken answers, refused records.
+    With a script it misbehaves as real APIs do: wrong statuses, slow and broken answers, rejected records.
     """
     try:
         server = Receiver(port, id_field, faults.load(script) if script else None)

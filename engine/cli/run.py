@@ -202,9 +202,9 @@ def remarks(report: RunReport) -> Iterator[str]:
         yield f"{count(resting + before, 'record')} rejected by earlier runs and not sent (`rejects` lists them, `retry SPEC ENTITY` offers them again)."
     there, again = sum(c.already_there for c in counts), sum(c.refused_again for c in counts)
     if there:
-        yield f"{count(there, 'record')} there already: an earlier sending, whose answer never came, had stored what the API now refuses."
+        yield f"{count(there, 'record')} there already: an earlier sending, whose answer never came, had stored what the API now rejects."
     if again:
-        yield f"{count(again, 'record')} rejected when sent again; the first sending may have stored what the API now refuses."
+        yield f"{count(again, 'record')} rejected when sent again; the first sending may have stored what the API now rejects."
 
 
 def verdict(report: RunReport) -> str:

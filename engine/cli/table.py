@@ -15,6 +15,7 @@ from engine.db.dialect import Dialect
 from engine.db.templates import PLAIN_TABLE
 from engine.errors import ConnectionFailed, DatabaseError
 from engine.spec.field_types import FieldType
+from engine.sync.spec.build import default_timeouts
 
 _TYPES: dict[FieldType, str] = {
     "guid": "uniqueidentifier uuid guid",
@@ -63,7 +64,7 @@ def read(connection: str, name: str, root: Path) -> Table:
     """Read a table's description from its database. Raises `ConnectionFailed`, also if there is no such table."""
     if not PLAIN_TABLE.fullmatch(name):
         raise ConnectionFailed(f"{name!r} is no plain name of a table, such as customers or dbo.customers")
-    opened = connect.open_source("default", connection, root)
+    opened = connect.open_source("default", connection, root, default_timeouts())
     try:
         rows = _rows(opened, name)
     except DatabaseError as failure:

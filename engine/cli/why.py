@@ -55,7 +55,7 @@ _NO_BATCH = "No batch that carried it is in the journal: `baseline` or an earlie
 @click.argument("id_", metavar="ID")
 @common.format_option
 def why(spec: Path, entity: str, id_: str, format_: str) -> int:
-    """Say what happened to the record ID of ENTITY: source, tracking, batches with their calls, refusals, acts of people.
+    """Say what happened to the record ID of ENTITY: source, tracking, batches with their calls, rejections, acts of people.
 
     Writes nothing. Exit code 1 when neither the source nor the ledger knows the record.
     """

@@ -13,15 +13,14 @@ from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed
 
 sqlite_file = sqlite.file_of
-_DEFAULT = Timeouts()
 
 
-def open_source(alias: str, text: str, root: Path, timeouts: Timeouts = _DEFAULT) -> Connection:
+def open_source(alias: str, text: str, root: Path, timeouts: Timeouts) -> Connection:
     """Open a connection for reading; a SQLite file must exist. Raises `ConnectionFailed`."""
     return _open(alias, text, root, timeouts, create=False, read_only=True)
 
 
-def open_ledger(alias: str, text: str, root: Path, timeouts: Timeouts = _DEFAULT, *, create: bool) -> Connection:
+def open_ledger(alias: str, text: str, root: Path, timeouts: Timeouts, *, create: bool) -> Connection:
     """Open the ledger's connection; a missing SQLite file is created if `create`. Raises `ConnectionFailed`."""
     return _open(alias, text, root, timeouts, create=create, read_only=not create)
 

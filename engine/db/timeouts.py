@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Timeouts:
     """Time limits in seconds: to connect, and for a statement."""
 
-    connect: float = 15.0
-    query: float = 600.0
+    connect: float
+    query: float
 
     @property
     def login(self) -> int:

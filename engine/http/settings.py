@@ -80,13 +80,13 @@ class Api:
     cert: Path | None
     cert_key: Path | None
     gzip: bool
-    idempotency_max_age: float = 86400.0
+    idempotency_max_age: float
     """Seconds for which the API remembers an idempotency key."""
-    idempotency_quoted: bool = False
-    pause: float = 0.0
+    idempotency_quoted: bool
+    pause: float
     """Minimum seconds from the start of one call to the start of the next."""
-    breaker: Breaker | None = None
-    expect: Literal["json"] | None = None
+    breaker: Breaker | None
+    expect: Literal["json"] | None
     """What the body of a 2xx must be."""
-    check: tuple[str, str] | None = None
+    check: tuple[str, str] | None
     """Method and path of a request that stores nothing, to test the credentials."""

@@ -105,7 +105,7 @@ def run_pipeline(
 ) -> RunReport:
     """Run a pipeline once; with a `crew` its entities are cut into parts for other processes.
 
-    With `strict` records that were refused by earlier runs count against it too; `allowed` is what a person said beforehand.
+    With `strict` records that were rejected by earlier runs count against it too; `allowed` is what a person said beforehand.
 
     Raises `SpecError` only; everything else is in the report, without secrets.
     """

@@ -22,9 +22,9 @@ class Counts:
     """Records, but for `batches` and `calls`. The stages tell what happens, and only the methods here count.
 
     `read = excluded + dropped + waiting + due` and `due = accepted + rejected + failed + in_doubt`. Of `rejected`,
-    `rejected_before` broke their contract in an earlier run already; of `waiting`, `resting` were refused before and their time has
+    `rejected_before` broke their contract in an earlier run already; of `waiting`, `resting` were rejected before and their time has
     not come. `already_there` are records that were accepted since an earlier sending had stored them, `refused_again` those that were
-    refused when they were sent again.
+    rejected when they were sent again.
     """
 
     excluded: int = 0

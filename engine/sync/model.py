@@ -122,18 +122,18 @@ class Entity:
     wrap: str | None
     results: Results | None
     isolate: tuple[int, ...]
-    isolate_calls: int | None = None
+    isolate_calls: int | None
     """Calls at most to find the bad records of one refused batch; None for some per bad record."""
-    reject_delay: float = 3600.0
-    """Seconds before a record that the API refused is offered again; doubles with every refusal."""
-    reject_after: int = 5
+    reject_delay: float
+    """Seconds before a record that the API rejected is offered again; doubles with every refusal."""
+    reject_after: int
     """Refusals after which a record is parked."""
-    resend: Literal["once", "changed"] = "once"
-    max_bytes: int | None = None
-    exclude: Exclusion | None = None
-    partitions: int | None = None
-    changed_since: ChangedSince | None = None
-    guard: Guard | None = None
+    resend: Literal["once", "changed"]
+    max_bytes: int | None
+    exclude: Exclusion | None
+    partitions: int | None
+    changed_since: ChangedSince | None
+    guard: Guard | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +144,10 @@ class LedgerSpec:
     tracking_table: str
     log_table: str
     application: str
-    visible_as: str | None = None
-    create: bool = False
+    visible_as: str | None
+    create: bool
     """A first run may send any number of records."""
-    wait: float = 30.0
+    wait: float
     """Seconds for which a ledger that does not answer is asked again."""
 
 
@@ -165,11 +165,11 @@ class Pipeline:
     lease_expires: float
     api: Api
     entities: tuple[Entity, ...]
+    timeouts: Timeouts
     shown: str = ""
     """The spec's path as the user typed it."""
     entities_at: tuple[int, int] = (1, 1)
     """Line and column of the key `entities`."""
-    timeouts: Timeouts = Timeouts()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True)

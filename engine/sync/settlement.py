@@ -12,7 +12,7 @@ from engine.sync.report import SAMPLES, EntityReport
 from engine.sync.send.isolation import Isolation, Split
 from engine.sync.tools import Endpoint, Tools
 
-_REPEATED = " (refused when sent again; the first sending may have stored it)"
+_REPEATED = " (rejected when sent again; the first sending may have stored it)"
 
 
 @dataclass(slots=True)

@@ -140,10 +140,10 @@ def _not_delivered(answer: Answer) -> str:
     if reject and not mended and reject.state is RejectState.PARKED:
         return "It is parked: no run offers it again until its content changes, or `retry`."
     if reject and not mended and reject.next_try and moment(reject.next_try) > moment(answer.life.now):
-        return f"It was refused; a run offers it again from {str(reject.next_try)[:19]} UTC on, or when its content changes."
+        return f"It was rejected; a run offers it again from {str(reject.next_try)[:19]} UTC on, or when its content changes."
     if answer.park:
         return f"It is due, but {answer.park}."
-    changed = ", since it has changed after it was refused" if reject and mended else ""
+    changed = ", since it has changed after it was rejected" if reject and mended else ""
     if answer.watermark and answer.watermark.value is not None:
         return (
             f"It is due: the next run that reads it sends it{changed}. With `changed_since` each run reads what changed lately, "

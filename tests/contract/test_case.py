@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.db.connect import open_ledger
-from engine.sync.model import LedgerSpec
+from tests.builders import ledger_spec, open_ledger
 from tests.conftest import fill
 from tests.faultapi import FaultAPI
 from tests.ledgers import acts_on, ledger_on
@@ -75,7 +74,7 @@ def sent(api: FaultAPI) -> list[Any]:
 def rejected(text: str, *ids: str) -> dict[str, str]:
     db = open_ledger("log", text, ROOT, create=True)
     try:
-        spec = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
+        spec = ledger_spec()
         return {one.id: one.reason for one in acts_on(db, spec, "sync", "run").history.rejects("Users")}
     finally:
         db.close()
@@ -138,7 +137,7 @@ def test_forget_touches_no_id_of_another_case(make: Callable[[str], str]) -> Non
     text = make("sqlite")
     old_table(text, "sqlite")
     db = open_ledger("log", text, ROOT, create=True)
-    spec = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
+    spec = ledger_spec()
     ledger_on(db, spec, "sync", "run").prepare()
     acts = acts_on(db, spec, "sync", "run")
     acts.baseline("Users", ["abc"])

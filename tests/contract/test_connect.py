@@ -23,12 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.db import dsn
-from engine.db.connect import guess_dialect, open_ledger, open_source
+from engine.db.connect import guess_dialect
 from engine.db.dialect import dialects
 from engine.db.drivers import mssql, odbc
 from engine.db.statement import Statement
-from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed, DatabaseError
+from tests.builders import open_ledger, open_source, timeouts
 from tests.conftest import absent, fill
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums
@@ -477,7 +477,7 @@ def test_microsofts_drivers_go_before_freetds(
     monkeypatch.setitem(sys.modules, "mssql_python", ModuleType("mssql_python") if python else None)
     monkeypatch.setattr(mssql.odbc, "connected", by_odbc)
     monkeypatch.setattr(mssql, "_by_mssql_python", lambda *_: taken.append("mssql-python"))
-    mssql.opened(ADONET + "TrustServerCertificate=true", ROOT, Timeouts())
+    mssql.opened(ADONET + "TrustServerCertificate=true", ROOT, timeouts())
     assert taken == [wanted]
 
 

@@ -35,12 +35,13 @@ from engine.sync.payload import joined
 from engine.sync.read import exclude, source
 from engine.sync.spec.load import load
 from tests import tsql
+from tests.builders import ledger_spec
 from tests.ledgers import acts_on, due_on, ledger_on
 from tests.project import ROOT, Project
 from tests.tsql import open_ledger, open_source
 
 TRACKING, LOG = "TB_R_SYNC_TRACKING", "SchedulerLog"
-SPEC = LedgerSpec(connection="log", tracking_table=TRACKING, log_table=LOG, application="TAMHR")
+SPEC = ledger_spec(TRACKING, LOG)
 LOG_COLUMNS = (  # noqa: SIM905 - one line reads better
     "ID ApplicationName LogID LogCategory Activity ApplicationModule IPHostName Status AdditionalInformation CreatedBy "
     "CreatedOn ModifiedBy ModifiedOn RowStatus ExceptionMessage"
@@ -239,9 +240,7 @@ def test_tables_may_stand_in_a_schema_of_their_own(db: Connection, dialect: str)
         ask(db, f"ATTACH ':memory:' AS {schema}")
     else:
         ask(db, f"CREATE SCHEMA {schema}")
-    spec = LedgerSpec(
-        connection="log", tracking_table=f"{schema}.Delivered", log_table=f"{schema}.Calls", application="X"
-    )
+    spec = ledger_spec(f"{schema}.Delivered", f"{schema}.Calls", "X")
     ledger = make_ledger(db, spec)
     made = batch("1")
     ledger.batches.attempt(attempt(made))

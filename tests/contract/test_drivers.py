@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.db.connection import Connection
 from engine.db.drivers.mssql import MssqlPython
 from engine.db.drivers.results import Results
 from engine.db.sessions import Session
 from engine.db.statement import Statement
 from engine.errors import DatabaseError
+from tests.builders import open_ledger
 from tests.project import ROOT
 
 DATABASES = [

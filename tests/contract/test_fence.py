@@ -9,17 +9,17 @@ from contextlib import closing
 
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.db.statement import Statement
 from engine.errors import LeaseHeld
 from engine.sync.ledger import fence
-from engine.sync.model import Batch, LedgerSpec, Rejection
+from engine.sync.model import Batch, Rejection
+from tests.builders import ledger_spec, open_ledger
 from tests.faultapi import FaultAPI
 from tests.ledgers import ledger_on
 from tests.project import ROOT, Project
 from tests.unit.db.test_tsql import ledger_statement
 
-SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
+SPEC = ledger_spec()
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])

@@ -13,19 +13,19 @@ import pytest
 
 from engine import context
 from engine.cli import rejects as rejects_cli
-from engine.db.connect import open_ledger
 from engine.db.statement import Statement
 from engine.sync.ledger import carried, prune
 from engine.sync.ledger import rejects as reject_table
 from engine.sync.ledger.tables import Tables
-from engine.sync.model import LedgerSpec, Rejection
+from engine.sync.model import Rejection
+from tests.builders import ledger_spec, open_ledger
 from tests.conftest import fill as run_sql
 from tests.faultapi import FaultAPI, answer, when
 from tests.ledgers import ledger_on
 from tests.project import ROOT, Project
 from tests.scenario.test_why import DIALECTS, execute, fill, said, why
 
-SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
+SPEC = ledger_spec()
 RESULTS = {"path": "items", "id": "Id", "accepted": "status == 'ok'", "reason": "error"}
 LONG_AGO = "2020-01-01 00:00:00"
 
@@ -393,7 +393,7 @@ def test_a_long_list_of_refused_records_is_read_in_parts_and_cut_for_people(
     project.entity()
     project.write()
     db = open_ledger("log", text, project.folder, create=True)
-    made = ledger_on(db, LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "x"), "sync", "run")
+    made = ledger_on(db, ledger_spec(application="x"), "sync", "run")
     made.prepare()
     ids = ["a", "A", "é", "😀" * 40, "x" * 200, *(f"{number:03}" for number in range(25))]
     made.records.reject("Users", [Rejection(id_, f"reason \x1b[2J of {id_}") for id_ in ids])

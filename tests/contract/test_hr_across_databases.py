@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.db.connect import open_ledger
 from engine.db.statement import Statement
 from engine.demo import hr
+from tests.builders import open_ledger
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums
 

@@ -19,20 +19,20 @@ from typing import Any
 import pyodbc
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.db.connection import Connection
 from engine.db.drivers import sqlite
 from engine.db.statement import Statement
 from engine.errors import LedgerError
 from engine.sync.ledger.ledger import Ledger
-from engine.sync.model import Attempt, Batch, LedgerSpec, Outcome, Rejection
+from engine.sync.model import Attempt, Batch, Outcome, Rejection
+from tests.builders import ledger_spec, open_ledger
 from tests.crash.test_crash import Store
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, slow
 from tests.ledgers import ledger_on
 from tests.project import ROOT, Project, check_sums
 from tests.scenario.test_parking import named
 
-SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
+SPEC = ledger_spec()
 DIALECTS = ["sqlite", "postgresql", "mysql"]
 
 

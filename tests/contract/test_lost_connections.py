@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from engine.context import RunContext
-from engine.db.connect import open_ledger, open_source
 from engine.db.connection import Connection
 from engine.db.drivers.thread import DriverThread, Stalled, Unusable
 from engine.db.failures import database_error
@@ -30,11 +29,11 @@ from engine.runs.lease import Heartbeat
 from engine.runtime import process
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.retries import Patience
-from engine.sync.model import LedgerSpec
 from engine.sync.partition import Part
 from engine.sync.read.source import WHOLE
 from engine.sync.report import EntityReport
 from tests.blackhole import BlackHole
+from tests.builders import ledger_spec, open_ledger, open_source, timeouts
 from tests.conftest import fill
 from tests.contract.test_ledger_retries import execute, kill_sessions, meanwhile, tracked
 from tests.crash.test_crash import Store
@@ -44,7 +43,7 @@ from tests.project import ROOT, Project, check_sums
 from tests.scenario.test_cancel import until
 from tests.scenario.test_parking import named
 
-SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")
+SPEC = ledger_spec()
 SERVERS = ["postgresql", "mysql"]
 
 
@@ -149,7 +148,7 @@ def test_a_server_that_lets_nobody_in_is_given_up_in_time(
         proxy.stall()
         began = time.monotonic()
         with pytest.raises(ConnectionFailed, match="cannot connect"):
-            open_source("far", text, ROOT, Timeouts(connect=0.5))
+            open_source("far", text, ROOT, timeouts(connect=0.5))
         assert time.monotonic() - began < 20
 
 
@@ -158,7 +157,7 @@ def test_a_server_stops_a_query_that_takes_too_long_and_the_session_goes_on(
     database: Callable[[str], str], dialect: str
 ) -> None:
     sleep = {"postgresql": "SELECT pg_sleep(20)", "mysql": "SELECT SLEEP(20) FROM information_schema.tables"}[dialect]
-    connection = open_source("far", database(dialect), ROOT, Timeouts(query=0.5))
+    connection = open_source("far", database(dialect), ROOT, timeouts(query=0.5))
     began = time.monotonic()
     with pytest.raises(DatabaseError, match=r"statement timeout|max_statement_time") as caught:
         connection.execute(Statement(sleep, ()))
@@ -351,7 +350,7 @@ def test_what_is_waited_for_is_said_at_once_and_thirty_seconds_are_waited(
         now[0] += seconds
 
     assert ledger.store.retries
-    ledger.store.retries.patience = Patience(now=lambda: now[0], sleep=sleep)
+    ledger.store.retries.patience = Patience(30, now=lambda: now[0], sleep=sleep)
     tries = iter(range(1, 1000))
 
     def fail(_again: bool) -> None:
@@ -379,7 +378,7 @@ def test_a_server_that_takes_long_to_say_nothing_is_not_asked_by_everything_that
         raise DatabaseError("no answer", lost=True)
 
     assert ledger.store.retries
-    ledger.store.retries.patience = Patience(now=lambda: now[0], sleep=lambda _: None)
+    ledger.store.retries.patience = Patience(30, now=lambda: now[0], sleep=lambda _: None)
     monkeypatch.setattr(Connection, "reconnect", reconnect)
     with pytest.raises(LedgerError, match="tried again for 30 s"):
         ledger.store.write(fail)
@@ -405,7 +404,7 @@ def test_a_statement_that_is_refused_is_not_waited_for_as_long(ledger: Ledger) -
         now[0] += seconds
 
     assert ledger.store.retries
-    ledger.store.retries.patience = Patience(now=lambda: now[0], sleep=sleep)
+    ledger.store.retries.patience = Patience(30, now=lambda: now[0], sleep=sleep)
     with pytest.raises(LedgerError, match="does not exist"):
         ledger.store.write(lambda _again: ledger.store.db.execute(Statement("SELECT 1 FROM nowhere", ())))
     assert now[0] == pytest.approx(4)

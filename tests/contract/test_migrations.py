@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.db.connection import Connection
 from engine.db.statement import Statement
 from engine.errors import DatabaseError, LedgerError
 from engine.store import migrations
-from engine.sync.model import Batch, LedgerSpec
+from engine.sync.model import Batch
+from tests.builders import ledger_spec, open_ledger
 from tests.faultapi import FaultAPI, answer
 from tests.ledgers import acts_on, ledger_on
 from tests.project import ROOT, Project
@@ -27,7 +27,7 @@ DATABASES = [
     pytest.param("postgresql", marks=pytest.mark.odbc),
     pytest.param("mysql", marks=pytest.mark.odbc),
 ]
-SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "A")
+SPEC = ledger_spec(application="A")
 NEWEST = migrations.known()[-1].version
 STEPS = "2 (resend ordered), 3 (lease process), 4 (watermark revision)"
 LAST = "4 (watermark revision)"

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.db.connection import Connection, Rows
 from engine.errors import DatabaseError, LedgerError
 from engine.store.tables import present
 from engine.sync.ledger.tables import Tables
 from engine.sync.model import LedgerSpec
+from tests.builders import ledger_spec, open_ledger
 from tests.conftest import fill
 from tests.faultapi import FaultAPI
 from tests.ledgers import history_on, ledger_on
@@ -23,7 +23,7 @@ DIALECTS = ["sqlite", "postgresql", "mysql"]
 
 
 def spec(tracking: str = "TB_R_SYNC_TRACKING", log: str = "SchedulerLog") -> LedgerSpec:
-    return LedgerSpec("log", tracking, log, "TAMHR")
+    return ledger_spec(tracking, log, "TAMHR")
 
 
 @pytest.fixture(params=DIALECTS)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.db.connection import Connection
 from engine.db.statement import Statement
+from tests.builders import open_ledger
 from tests.contract.test_case import FOLDING, old_table
 from tests.large import JOIN, MAY_SCAN, SERIES, SET, SPEC, fill, rows_read, statements
 from tests.ledgers import ledger_on

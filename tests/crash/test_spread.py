@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from engine.context import RunContext
-from engine.db.connect import open_source
 from engine.errors import ConnectionFailed
 from engine.runtime import executors
 from engine.sync.model import Entity
 from engine.sync.read import source
 from engine.sync.read.source import Reader, Span
 from engine.sync.spec.load import load
+from tests.builders import open_source
 from tests.conftest import absent, fill
 from tests.faultapi import FaultAPI, slow
 from tests.project import Project, check_sums

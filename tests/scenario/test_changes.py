@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.db.statement import Statement
+from tests.builders import open_ledger
 from tests.faultapi import FaultAPI, Request, answer, when
 from tests.project import Project, check_sums
 from tests.scenario.test_parking import named
@@ -369,7 +369,7 @@ def test_a_record_refused_when_an_earlier_batch_is_settled_rests_in_that_run_too
     counts(project.run(code=1))
     report = counts(project.run())
     assert report["settled"] == 1
-    assert len(api.of("/users")) == 2, "the refused record is not offered again at once"
+    assert len(api.of("/users")) == 2, "the rejected record is not offered again at once"
     assert (report["waiting"], report["due"]) == (1, 0)
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from engine.cli.main import COMMANDS, cli
 from engine.sync.ledger.tables import Tables
-from engine.sync.model import LedgerSpec
+from tests.builders import ledger_spec
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def test_links_of_the_documents_lead_to_files() -> None:
 
 def test_the_ledger_guide_names_every_table_and_column() -> None:
     guide = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8").casefold()
-    for table in Tables.of(LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "x")).all():
+    for table in Tables.of(ledger_spec(application="x")).all():
         for word in (table.name, *table.columns):
             assert word.casefold() in guide, word
 

@@ -26,6 +26,7 @@ from engine.sync.model import Batch, Entity, Outcome, Rejection
 from engine.sync.payload import content_hash, joined, records
 from engine.sync.send import chunk
 from engine.sync.send.isolation import HOPELESS, Isolation
+from tests import builders
 from tests.faultapi import Behaviour, FaultAPI, Handler, Request, answer, when
 from tests.project import ROOT, Project, check_sums
 
@@ -447,12 +448,7 @@ def test_pieces_of_pieces_are_the_bytes_of_the_records(
 
 
 def entity(**changed: Any) -> Entity:
-    values: dict[str, Any] = {
-        "name": "Users", "connection": "default", "template": None, "query": "SELECT 1", "id": ("Id",),
-        "endpoint": "/users", "method": "POST", "batch_size": 3000, "page_size": 10000, "transform": (), "fields": None,
-        "wrap": None, "results": None, "isolate": (400, 413, 422), **changed,
-    }  # fmt: skip
-    return Entity(**values)
+    return builders.entity(**changed)
 
 
 @dataclass

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.db.statement import Statement
 from engine.observe.observer import Silent
 from engine.runtime import runner
 from engine.sync.send import post
 from engine.sync.spec.load import load
+from tests.builders import open_ledger
 from tests.contract.test_ledger_failures import Mount, mount  # noqa: F401 - a fixture
 from tests.faultapi import FaultAPI, answer
 from tests.project import Project, check_sums

@@ -70,7 +70,7 @@ def execute(project: Project, sql: str, *parameters: Any, file: str = "log.db") 
 
 
 def pass_time(project: Project, hours: float) -> None:
-    """Let the refused records have rested so much longer."""
+    """Let the rejected records have rested so much longer."""
     execute(
         project, "UPDATE TB_R_SYNC_REJECT SET NextTry = strftime('%Y-%m-%d %H:%M:%f', NextTry, ?)", f"-{hours} hours"
     )
@@ -356,7 +356,7 @@ def test_a_record_rejected_in_a_batch_of_an_earlier_run_rests_like_any_other(pro
     api.script("/users", answer(500), items((1, "no", "no such post"), (2, "ok", None)), YES)
     project.run(code=1)
     found = users(project.run(code=None))
-    said = "no such post (refused when sent again; the first sending may have stored it)"
+    said = "no such post (rejected when sent again; the first sending may have stored it)"
     assert rows(project) == [("1", "rejected", said, 1)]
     assert (found["settled"], found["waiting"], found["calls"]) == (1, 1, 1)
 

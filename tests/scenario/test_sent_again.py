@@ -54,7 +54,7 @@ def test_records_that_the_first_sending_stored_are_delivered(project: Project, a
     (users,) = report["entities"]
     assert (users["already_there"], users["refused_again"]) == (3, 1)
     assert project.tracked() == ["1", "2", "4"]
-    assert project.rejects() == {"3": "bad (refused when sent again; the first sending may have stored it)"}
+    assert project.rejects() == {"3": "bad (rejected when sent again; the first sending may have stored it)"}
     assert partner.stored == [1, 2, 4]
 
 

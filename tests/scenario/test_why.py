@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.db.statement import Statement
+from tests.builders import open_ledger
 from tests.faultapi import FaultAPI, answer, when
 from tests.project import Project
 
@@ -523,7 +523,7 @@ def test_a_refused_record_that_was_mended_is_due_for_why_as_it_is_for_plan(
     assert planned(project)["due"] == 1
     found = why(project, "1")
     assert found["rejected"]["state"] == state
-    assert found["verdict"] == "It is due: the next run sends it, since it has changed after it was refused."
+    assert found["verdict"] == "It is due: the next run sends it, since it has changed after it was rejected."
 
 
 def test_a_batch_in_doubt_of_a_parked_endpoint_is_not_promised_to_the_next_run(project: Project, api: FaultAPI) -> None:

@@ -105,7 +105,7 @@ class Batches:
         apart = Batch(str(uuid.uuid4()), outcome.batch.entity, str(uuid.uuid4()), outcome.in_doubt, b"")
         journal.set_apart(self.store, outcome, state, apart)
         verdicts.unknown(self.store, outcome)
-        if self._policy(apart.entity).changed:
+        if self.policies[apart.entity].changed:
             # A person may say that they were accepted: then it was this content.
             hashes = outcome.batch.contents()
             tracking.remember(self.store, apart.entity, ContentKind.SENT, {id_: hashes[id_] for id_ in apart.ids})
@@ -116,7 +116,7 @@ class Batches:
         failpoint.reached("tracked")
         if not accepted:
             return
-        changed, refused = self._policy(batch.entity).changed, self.marks.rejects(batch.entity)
+        changed, refused = self.policies[batch.entity].changed, self.marks.rejects(batch.entity)
         if changed or refused:
             verdicts.accepted(store, outcome, refused=not changed)
         if changed:
@@ -133,7 +133,7 @@ class Batches:
         if outcome.rejected:
             batch = outcome.batch
             rejects.write(
-                self.store, batch.entity, outcome.rejected, batch.id, self._policy(batch.entity), batch.contents()
+                self.store, batch.entity, outcome.rejected, batch.id, self.policies[batch.entity], batch.contents()
             )
             self.marks.add_rejects(batch.entity)
             failpoint.reached("rejected")
@@ -196,9 +196,6 @@ class Batches:
         for left in self.store.read(lambda: journal.open_batches(self.store)):
             if left.run == self.store.run and left.state is BatchState.IN_FLIGHT:
                 self._decide(left, BatchState.IN_DOUBT, reason)
-
-    def _policy(self, entity: str) -> Policy:
-        return self.policies.get(entity, Policy())
 
 
 def _state(outcome: Outcome, doubtful: BatchState) -> BatchState:

@@ -113,7 +113,7 @@ class History:
         return moment(runs[0].started).replace(tzinfo=UTC) if runs else None
 
     def standings(self, entities: Iterable[str] = ()) -> dict[str, Standing]:
-        """What is tracked and rejected, by entity: of these, and of all that have batches or refused records."""
+        """What is tracked and rejected, by entity: of these, and of all that have batches or rejected records."""
         rejected = self._reject_counts()
         with self.store.guard("cannot be read"):
             with_batches = (
@@ -178,12 +178,12 @@ class History:
         return next((found for found in self.parks() if found.endpoint == name), None)
 
     def rejects(self, entity: str | None = None, record: str | None = None) -> list[Reject]:
-        """The refused records."""
+        """The rejected records."""
         with self.store.guard("cannot be read"):
             return rejects.all_of(self.store, entity, record) if self.store.there(self.store.tables.reject) else []
 
     def each_reject(self, entity: str, state: RejectState | None = None) -> Iterator[Reject]:
-        """The refused records of an entity, or those in a state, one after the other."""
+        """The rejected records of an entity, or those in a state, one after the other."""
         with self.store.guard("cannot be read"):
             if self.store.there(self.store.tables.reject):
                 yield from rejects.each(self.store, entity, state)

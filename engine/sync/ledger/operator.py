@@ -90,9 +90,9 @@ class Acts:
         return known
 
     def retry(self, entity: str, ids: Sequence[str] | None, url: str) -> tuple[list[str], bool]:
-        """Offer refused records again with the next run (all of the entity where `ids` is None), and call the endpoint again.
+        """Offer rejected records again with the next run (all of the entity where `ids` is None), and call the endpoint again.
 
-        Gives the records that were refused, and whether the endpoint was parked.
+        Gives the records that were rejected, and whether the endpoint was parked.
         """
         with self.store.guard("cannot be written"), self.store.db.transaction():
             if ids is None:

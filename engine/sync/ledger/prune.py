@@ -1,6 +1,6 @@
 """Deletes what is old and not needed any more, in small transactions.
 
-Tracking rows, accepted contents, open batches and records that are refused now never go: no run sends anything
+Tracking rows, accepted contents, open batches and records that are rejected now never go: no run sends anything
 again for what is deleted here.
 """
 

@@ -36,7 +36,7 @@ class Records:
 
     def refuse(self, batch: Batch, rejection: Rejection) -> None:
         """The API has refused a record of a batch that was settled as failed."""
-        store, policy = self.store, self.policies.get(batch.entity, Policy())
+        store, policy = self.store, self.policies[batch.entity]
         before = store.read(lambda: rejects.standing(store, batch.entity, [rejection.id]))
         hashes = batch.contents()
         self.lease.write(

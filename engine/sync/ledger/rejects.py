@@ -23,14 +23,14 @@ _PAGE = 1000
 class Policy:
     """What an entity's spec says about refused and about changed records. `delay` is seconds."""
 
-    delay: float = 3600.0
-    after: int = 5
-    changed: bool = False
+    delay: float
+    after: int
+    changed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One refused record. Times are naive UTC; `next_try` is None where every run looks at it, or none does (`parked`)."""
+    """One rejected record. Times are naive UTC; `next_try` is None where every run looks at it, or none does (`parked`)."""
 
     entity: str
     id: str
@@ -117,13 +117,13 @@ def _row(store: Store, rejection: Rejection, attempts: int, policy: Policy | Non
 
 
 def all_of(store: Store, entity: str | None = None, record: str | None = None) -> list[Reject]:
-    """The refused records of the ledger, or of one entity, or one of them."""
+    """The rejected records of the ledger, or of one entity, or one of them."""
     rows = store.statement("rejects", entity=entity, record=record, state=None, after=None, limit=None).rows
     return [_reject(row) for row in rows]
 
 
 def each(store: Store, entity: str, state: RejectState | None) -> Iterator[Reject]:
-    """The refused records of an entity, or those in a state, read some at a time."""
+    """The rejected records of an entity, or those in a state, read some at a time."""
     after = None
     while True:
         values = {"record": None, "state": state and state.value, "after": after, "limit": _PAGE}

@@ -22,7 +22,7 @@ _LONG = 1.0
 class Patience:
     """How long a ledger is asked again: `total` seconds, or `refused` where its answer is that it will not."""
 
-    total: float = 30.0
+    total: float
     refused: float = 4.0
     first: float = 0.25
     longest: float = 4.0

@@ -99,7 +99,7 @@ RUN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
 
 
 class RejectState(StrEnum):
-    """How a refused record stands, as TB_R_SYNC_REJECT has it; one that was accepted has no row."""
+    """How a rejected record stands, as TB_R_SYNC_REJECT has it; one that was accepted has no row."""
 
     REJECTED = "rejected"
     """Offered again when its delay is over."""

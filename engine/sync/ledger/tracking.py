@@ -85,7 +85,7 @@ def drop_contents(store: Store, entity: str, kind: ContentKind, ids: Sequence[st
 
 
 def refused(store: Store, entity: str, ids: Sequence[str]) -> dict[str, str | None]:
-    """Of the refused records those that rest or are parked, with the hash of the content that was refused."""
+    """Of the rejected records those that rest or are parked, with the hash of the content that was refused."""
     if not ids:
         return {}
     return store.statement("refused", entity=entity, ids=as_json(ids)).pairs()

@@ -1,7 +1,7 @@
 """The history of verdicts: who said what of a record, when, in which batch. Rows are only ever added.
 
 Every refusal of the API is a row, and one of the record's own contract where it is new. Acceptances are rows where a record
-may be accepted more than once, and for a record that had been refused; of all others the tracking table tells.
+may be accepted more than once, and for a record that had been rejected; of all others the tracking table tells.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def refused(store: Store, entity: str, rejections: Sequence[Rejection], batch: str | None) -> None:
-    """Add refusals, before the table of refused records is written. Inside a transaction.
+    """Add refusals, before the table of rejected records is written. Inside a transaction.
 
     Without a batch the contract refused: where the table says the same already, that is no news.
     """
@@ -65,7 +65,7 @@ def refused(store: Store, entity: str, rejections: Sequence[Rejection], batch: s
 
 
 def accepted(store: Store, outcome: Outcome, *, refused: bool = False) -> None:
-    """Add the acceptances of a batch; with `refused` only those of records that had been refused. Inside a transaction."""
+    """Add the acceptances of a batch; with `refused` only those of records that had been rejected. Inside a transaction."""
     _given(store, outcome, outcome.accepted, VerdictKind.ACCEPTED, None, refused=refused)
 
 

@@ -18,7 +18,7 @@ _NAMED = 3
 """Strange IDs that a remark names."""
 _SHOWN_KEYS, _LONGEST = 10, 40
 """Keys of an answer that a remark names, and how much of each."""
-_NO_REASON = "refused by the API without a reason"
+_NO_REASON = "rejected by the API without a reason"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,17 @@ def build(data: dict[str, Any], file: Path, root: Path) -> Pipeline:
         lease_expires=seconds(full["lease"]["expires"]),
         api=_api(full["api"], root),
         entities=tuple(_entity(_with_defaults(entity, entity_schema)) for entity in merged),
-        timeouts=Timeouts(**{key: seconds(value) for key, value in full["timeouts"].items()}),
+        timeouts=_timeouts(full["timeouts"]),
     )
+
+
+def default_timeouts() -> Timeouts:
+    """Return the time limits of a spec that has none, for commands that need no spec."""
+    return _timeouts(_with_defaults({"timeouts": {}}, SCHEMA.whole)["timeouts"])
+
+
+def _timeouts(data: dict[str, Any]) -> Timeouts:
+    return Timeouts(**{key: seconds(value) for key, value in data.items()})
 
 
 def _with_defaults(data: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:

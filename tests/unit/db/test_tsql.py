@@ -19,11 +19,11 @@ from engine.identity import MAX_LENGTH, InvalidID, canonical_key
 from engine.spec.reader import read
 from engine.store.places import Name
 from engine.sync.ledger.tables import Tables
-from engine.sync.model import LedgerSpec
+from tests.builders import ledger_spec
 from tests.project import ROOT
 
 SQL = ROOT / "templates" / "sql"
-NAMES = Tables.of(LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "TAMHR")).names()
+NAMES = Tables.of(ledger_spec()).names()
 DIALECTS = sorted(dialects(ROOT))
 STATEMENTS = sorted(
     {file.name for folder in (SQL, *(SQL / name for name in DIALECTS)) for file in (folder / "ledger").glob("*.sql.j2")}

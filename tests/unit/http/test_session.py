@@ -24,6 +24,7 @@ from engine.http.settings import Api, BasicAuth, BearerAuth, HeaderAuth, Retry
 from engine.sync.model import Batch, Results
 from engine.sync.send import verdict
 from engine.sync.send.post import Reply, conclude, retry_after
+from tests import builders
 from tests.faultapi import Behaviour, FaultAPI, answer, cut, drip, raw, reset, slow, slow_headers
 
 TIMEOUT = 0.4
@@ -32,23 +33,16 @@ SLACK = 1.5
 
 
 def api_of(url: str, **changed: Any) -> Api:
-    settings: dict[str, Any] = {
+    retry = Retry(2, 0.01, 1.0, frozenset({503}))
+    given = {
         "base_url": url,
-        "auth": None,
-        "headers": {},
         "timeout": TIMEOUT,
-        "retry": Retry(2, 0.01, 1.0, frozenset({503})),
-        "in_flight": 1,
-        "idempotency_header": "Idempotency-Key",
-        "in_doubt": "resend",
+        "retry": retry,
         "in_doubt_statuses": frozenset({500}),
-        "proxy": None,
-        "verify": True,
-        "cert": None,
-        "cert_key": None,
         "gzip": False,
+        **changed,
     }
-    return Api(**{**settings, **changed})
+    return builders.api_settings(**given)
 
 
 @contextmanager

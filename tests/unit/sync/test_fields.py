@@ -21,6 +21,7 @@ from engine.sync.read.block import ORIGIN
 from engine.sync.send.chunk import encode
 from engine.sync.shape import shape
 from engine.sync.shape.fields import CONVERTERS
+from tests import builders
 from tests.project import ROOT
 
 GUID = "4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11"
@@ -31,7 +32,7 @@ LONE = "lone \ud800 surrogate"
 def entity(*fields: Field | None) -> Entity:
     """An entity with these fields, or without `fields`."""
     made = tuple(field for field in fields if field) or None
-    return Entity("Users", "default", None, "q", ("Id",), "/users", "POST", 10, 10, (), made, None, None, ())
+    return builders.entity(batch_size=10, page_size=10, fields=made)
 
 
 def label(value: Any) -> str:

@@ -25,6 +25,7 @@ from engine.sync.read.block import ORIGIN, ROWS
 from engine.sync.send import chunk
 from engine.sync.shape import shape
 from engine.sync.shape.operations import make
+from tests import builders
 from tests.project import ROOT
 
 GUID = "4f9d1c9e-52a0-4a53-8f0e-2a4f7b1c7a11"
@@ -59,24 +60,7 @@ class Lookup:
 
 
 def entity(**keys: Any) -> Entity:
-    made: dict[str, Any] = {
-        "name": "Users",
-        "connection": "default",
-        "template": None,
-        "query": "q",
-        "id": ("Id",),
-        "endpoint": "/users",
-        "method": "POST",
-        "batch_size": 3,
-        "page_size": 10,
-        "transform": (),
-        "fields": None,
-        "wrap": None,
-        "results": None,
-        "isolate": (),
-        **keys,
-    }
-    return Entity(**made)
+    return builders.entity(**{"query": "q", "batch_size": 3, "page_size": 10, "isolate": (), **keys})
 
 
 def never(rejection: Rejection) -> None:
@@ -459,6 +443,7 @@ def test_batches_are_cut_while_rows_flow() -> None:
 FLOW = """
 import resource
 from tests.unit.sync.test_stages import *
+from tests import builders
 source = Watched(["Id", "Name"], ((number, f"name {number} " + "x" * 200) for number in range(200_000)))
 wanted = entity(batch_size=1000, page_size=2000, fields=(Field("Id", "int", False), Field("Name", "string", False)))
 table = exclude.tracked(source, ["Id"], lambda ids: Known(), Flow(never), page_size=wanted.page_size)

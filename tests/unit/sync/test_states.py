@@ -9,7 +9,6 @@ from itertools import product
 
 import pytest
 
-from engine.db.connect import open_ledger
 from engine.sync.ledger import journal
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.states import (
@@ -23,12 +22,13 @@ from engine.sync.ledger.states import (
     check,
     words,
 )
-from engine.sync.model import Batch, LedgerSpec
+from engine.sync.model import Batch
+from tests.builders import ledger_spec, open_ledger
 from tests.ledgers import ledger_on
 from tests.project import ROOT
 
 WAYS = [(before, after) for before, ways in TRANSITIONS.items() for after in ways]
-SPEC = LedgerSpec("log", "TB_R_SYNC_TRACKING", "SchedulerLog", "A")
+SPEC = ledger_spec(application="A")
 
 
 @pytest.fixture

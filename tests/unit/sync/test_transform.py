@@ -19,10 +19,11 @@ import pytest
 from engine.errors import EntityError
 from engine.spec import expressions
 from engine.sync.counts import Counts, Flow
-from engine.sync.model import Entity, Field, Rejection
+from engine.sync.model import Field, Rejection
 from engine.sync.read.block import ORIGIN
 from engine.sync.shape import shape
 from engine.sync.shape.operations import make
+from tests import builders
 from tests.faultapi import FaultAPI
 from tests.project import ROOT, Project, check_sums
 
@@ -39,9 +40,7 @@ def apply(
     contract = (
         tuple(Field(name, kind.rstrip("?"), kind.endswith("?")) for name, kind in fields.items()) if fields else None  # type: ignore[arg-type]
     )
-    wanted = Entity(
-        "Users", "default", None, "q", ("Id",), "/users", "POST", 10, 10, operations, contract, None, None, ()
-    )
+    wanted = builders.entity(batch_size=10, page_size=10, transform=operations, fields=contract)
     table = [[ORIGIN, *header], *[[str(number), *row] for number, row in enumerate(rows, 1)]]
     shaped = shape.records(table, wanted, Flow(refused.append, counts))
     names = list(petl.header(shaped))[1:]

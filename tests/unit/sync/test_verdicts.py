@@ -237,7 +237,7 @@ def test_no_answer_ends_the_run_or_names_a_record_twice(ids: list[str], body: by
         ("no such post", "no such post"),
         ("größer als erlaubt", "größer als erlaubt"),
         (17, "17"),
-        (None, "refused by the API without a reason"),
+        (None, "rejected by the API without a reason"),
     ],
 )
 def test_the_reason_is_what_the_api_says(reason: Any, expected: str) -> None:
@@ -246,7 +246,7 @@ def test_the_reason_is_what_the_api_says(reason: Any, expected: str) -> None:
 
 def test_a_reason_expression_that_cannot_be_read_is_no_reason_and_still_a_refusal() -> None:
     found = read(["1"], {"items": [{"Id": 1, "status": "no", "error": 7}]}, reason="join(' ', error)")
-    assert rejected(found) == {"1": "refused by the API without a reason"}
+    assert rejected(found) == {"1": "rejected by the API without a reason"}
 
 
 # Through a whole run
