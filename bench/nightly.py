@@ -28,7 +28,7 @@ import ledger as large_ledger
 from engine.db.connection import Connection, Rows
 from engine.db.statement import Statement
 from engine.observe.observer import Silent
-from engine.runtime.runner import run_pipeline
+from engine.runtime.runner import Choice, run_pipeline
 from engine.sync.preflight import Allowed
 from engine.sync.spec.load import load
 from tests import large
@@ -119,7 +119,7 @@ def nightly(file: Path, text: str, what: str) -> None:
     loaded = load(file, dict(os.environ))
     with recorded() as statements:
         began = time.monotonic()
-        report = run_pipeline(loaded, Silent(), allowed=Allowed(first_run=True))
+        report = run_pipeline(loaded, Silent(), Choice(allowed=Allowed(first_run=True)))
         seconds = time.monotonic() - began
     counts = report.entities[0].counts if report.entities else None
     found = alone(statements, text)

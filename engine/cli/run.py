@@ -17,7 +17,7 @@ from engine.errors import SpecError
 from engine.observe.progress import Lines
 from engine.observe.words import count
 from engine.runtime import runner, signals
-from engine.runtime.runner import RunReport
+from engine.runtime.runner import Choice, RunReport
 from engine.sync.counts import Counts
 from engine.sync.ledger.states import RunStatus
 from engine.sync.partition import Crew
@@ -87,16 +87,8 @@ def run(
             with _crew(spec, workers, cluster) as crew:
                 name = loaded.pipeline.name if loaded.pipeline else ""
                 allowed = Allowed(first_run, force, load_plan(plan, name) if plan else None, _ask)
-                report = runner.run_pipeline(
-                    loaded,
-                    observer,
-                    names=entities,
-                    limit=limit,
-                    cancelled=cancelled,
-                    crew=crew,
-                    strict=strict,
-                    allowed=allowed,
-                )
+                choice = Choice(entities, limit, crew, strict, allowed)
+                report = runner.run_pipeline(loaded, observer, choice, cancelled)
         except SpecError as failure:
             common.leave_with_problems(failure, format_)
         except Exception as bug:

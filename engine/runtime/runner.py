@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -92,72 +92,87 @@ def chosen(pipeline: Pipeline, names: Sequence[str]) -> tuple[Entity, ...]:
     return tuple(entity for entity in pipeline.entities if not names or entity.name in names)
 
 
-def run_pipeline(
-    loaded: Loaded,
-    observer: Observer,
-    *,
-    names: Sequence[str] = (),
-    limit: int | None = None,
-    cancelled: Cancel | None = None,
-    crew: Crew | None = None,
-    strict: bool = False,
-    allowed: Allowed = Allowed(),  # noqa: B008 - frozen
-) -> RunReport:
-    """Run a pipeline once; with a `crew` its entities are cut into parts for other processes.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one run does of its pipeline, as a person, or nobody, has chosen.
 
-    With `strict` records that were rejected by earlier runs count against it too; `allowed` is what a person said beforehand.
-
-    Raises `SpecError` only; everything else is in the report, without secrets.
+    With a `crew` entities are cut into parts for other processes. With `strict` records that were rejected by earlier runs count
+    against the run too. `allowed` is what a person said beforehand.
     """
-    pipeline = loaded.pipeline
-    entities = chosen(pipeline, names)
+
+    names: Sequence[str] = ()
+    limit: int | None = None
+    crew: Crew | None = None
+    strict: bool = False
+    allowed: Allowed = field(default_factory=Allowed)
+
+
+EVERYTHING = Choice()
+
+
+def run_pipeline(
+    loaded: Loaded, observer: Observer, choice: Choice = EVERYTHING, cancelled: Cancel | None = None
+) -> RunReport:
+    """Run a pipeline once. Raises `SpecError` only; everything else is in the report, without secrets."""
+    entities = chosen(loaded.pipeline, choice.names)
     run = RunContext.start(cancelled, Careful(observer).hear)
     logs.RUN.set(run.id)
-    report = RunReport(run.id, pipeline.name, RunStatus.ERROR)
+    report = RunReport(run.id, loaded.pipeline.name, RunStatus.ERROR)
     began = time.monotonic()
-    mask = loaded.secrets.mask
-    emptied = app.ledger_is_an_empty_file(pipeline)
-    try:
-        with app.connections(pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
-            run = replace(run, last_success=ledger.history.last_success())
-            ledger.row.started()
-            with (
-                _bugs_recorded(ledger, report),
-                app.tools(loaded, opened, ledger, run, counts_rows=observer.wants_rows) as tools,
-            ):
-                if _may_begin(entities, tools, allowed, limit, report, emptied=emptied):
-                    run.tell("run_started", run=run.id)
-                    report.entities = sync(entities, tools, limit, crew)
-                    report.status = _status(report.entities, run, strict=strict)
-            report.seconds = time.monotonic() - began
-            for entity in report.entities:
-                entity.error = mask(entity.error) if entity.error else None
-            # A run that left something out on purpose is no reference for templates that ask for the last success.
-            partial = report.status is RunStatus.DELIVERED and bool(names or limit)
-            ledger.row.ended(RunStatus.PARTIAL if partial else report.status, report.as_json())
-    except LeaseHeld as held:
-        report.status, report.error, report.holder = RunStatus.REFUSED, mask(str(held)), held.holder.as_json()
-    except LedgerError as failure:
-        report.error = mask(str(failure))
-        report.status = RunStatus.ERROR
-        for entity in report.entities:
-            entity.gravity = "database"
+    with _failures_reported(report, loaded.secrets.mask):
+        _run(loaded, choice, entities, run, report, counts_rows=observer.wants_rows)
     report.seconds = time.monotonic() - began
     return report
 
 
-def _may_begin(
+def _run(
+    loaded: Loaded,
+    choice: Choice,
     entities: tuple[Entity, ...],
-    tools: Tools,
-    allowed: Allowed,
-    limit: int | None,
+    run: RunContext,
     report: RunReport,
     *,
-    emptied: bool,
-) -> bool:
+    counts_rows: bool,
+) -> None:
+    """Under the lease: what is due is sent, and the run's row says how it ended."""
+    began = time.monotonic()
+    emptied = app.ledger_is_an_empty_file(loaded.pipeline)
+    with app.connections(loaded.pipeline) as opened, _held_ledger(opened, run, loaded.secrets) as ledger:
+        run = replace(run, last_success=ledger.history.last_success())
+        ledger.row.started()
+        with (
+            _bugs_recorded(ledger, report),
+            app.tools(loaded, opened, ledger, run, counts_rows=counts_rows) as tools,
+        ):
+            if _may_begin(entities, tools, choice, report, emptied=emptied):
+                run.tell("run_started", run=run.id)
+                report.entities = sync(entities, tools, choice.limit, choice.crew)
+                report.status = _status(report.entities, run, strict=choice.strict)
+        report.seconds = time.monotonic() - began
+        for entity in report.entities:
+            entity.error = loaded.secrets.mask(entity.error) if entity.error else None
+        # A run that left something out on purpose is no reference for templates that ask for the last success.
+        partial = report.status is RunStatus.DELIVERED and bool(choice.names or choice.limit)
+        ledger.row.ended(RunStatus.PARTIAL if partial else report.status, report.as_json())
+
+
+@contextmanager
+def _failures_reported(report: RunReport, mask: Callable[[str], str]) -> Iterator[None]:
+    """A lease that another run holds, and a ledger that fails, end the run and stand in its report."""
+    try:
+        yield
+    except LeaseHeld as held:
+        report.status, report.error, report.holder = RunStatus.REFUSED, mask(str(held)), held.holder.as_json()
+    except LedgerError as failure:
+        report.status, report.error = RunStatus.ERROR, mask(str(failure))
+        for entity in report.entities:
+            entity.gravity = "database"
+
+
+def _may_begin(entities: tuple[Entity, ...], tools: Tools, choice: Choice, report: RunReport, *, emptied: bool) -> bool:
     """True when what is due may be sent. What speaks against it, or cannot be read, is in the report."""
     try:
-        preflight.check(entities, tools.ledger.store.spec, tools, allowed, limit, emptied=emptied)
+        preflight.check(entities, tools.ledger.store.spec, tools, choice.allowed, choice.limit, emptied=emptied)
     except NotConfirmed as failure:
         report.status, report.error = RunStatus.INCOMPLETE, tools.mask(str(failure))
         return False

@@ -15,10 +15,10 @@ from engine.context import RunContext
 from engine.http import page
 from engine.http.session import Answer, Caller, NoAnswer
 from engine.http.settings import Api
-from engine.sync.model import Attempt, Batch, Entity, Outcome, Pause, Rejection
+from engine.sync.model import Attempt, Batch, Entity, Outcome, Pause
 from engine.sync.send import verdict
+from engine.sync.send.conclusion import Reply, conclude, doubtful, unsent
 from engine.sync.send.pace import Pace
-from engine.sync.send.verdict import Verdicts
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -34,28 +34,6 @@ _LOOKED_AT = 65536
 """Bytes of a refusal that are searched for secrets."""
 _TAIL = 16384
 """Characters at the end of those that are not shown: they may be the beginning of a secret, in whatever encoding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One attempt's meaning. `again` asks for another one, after `wait` seconds if the API named them.
-
-    `refused` says that some of the records are bad, `park` for how many seconds the API asks to be left alone.
-    """
-
-    kind: Literal["answered", "failed", "decided", "in_doubt"]
-    reason: str | None
-    again: bool
-    wait: float | None = None
-    closes: bool = False
-    found: Verdicts | None = None
-    status: int | None = None
-    refused: bool = False
-    park: float | None = None
-    unreachable: bool = False
-    """The connection was refused: nothing can have been processed."""
-    made: Attempt | None = None
-    """The call itself, until it was reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +130,7 @@ class Post:
         elif 200 <= answer.status < 300:
             reply = self._good(answer, batch)
         else:
-            reply = self._not_accepted(answer, number, _doubtful(batch, before))
+            reply = self._not_accepted(answer, number, doubtful(batch, before))
         counts = reply.found.counts if reply.found else None
         made = Attempt(batch, number, url, answer.status, answer.seconds, reply.reason, started, counts)
         return replace(reply, status=answer.status, made=made)
@@ -216,66 +194,6 @@ class Post:
                 asked += f"; it is left alone for {MAX_PARK / 3600:.0f} h, the longest there is"
             return Reply(kind, asked, again=False, closes=True, park=min(wait, MAX_PARK))
         return Reply(kind, reason, again=kind == "failed" or self._repeatable, wait=wait)
-
-
-def conclude(batch: Batch, replies: list[Reply], *, keyed: bool) -> Outcome:
-    """The outcome of a batch from all of its attempts.
-
-    An accepted answer decides. A refusal decides too, where the key tells the API that it is the same batch; otherwise
-    one attempt in doubt leaves the batch in doubt.
-    """
-    last = replies[-1]
-    attempts, status, found = len(replies), last.status, last.found
-    if found is not None:
-        return Outcome(
-            batch,
-            found.accepted,
-            found.rejected,
-            in_doubt=found.unknown,
-            reason=found.remark,
-            answered=True,
-            attempts=attempts,
-            status=status,
-            repeated=_doubtful(batch, replies),
-        )
-    made = Outcome(
-        batch,
-        failed=batch.ids,
-        reason=last.reason,
-        # Where nobody listens, every other batch would meet the same.
-        closes_endpoint=last.closes or all(reply.unreachable for reply in replies),
-        attempts=attempts,
-        status=status,
-        park=last.park,
-        repeated=_doubtful(batch, replies),
-    )
-    # A 401, 403 or 404 says nothing about an earlier attempt.
-    # Without a key a conflict means that records are there already; so it does with one, where `isolate` says that conflicts are
-    # refusals of records and a later run still meets it.
-    duplicate = made.repeated and status == _CONFLICT and (not keyed or (batch.resent and last.refused))
-    decided = duplicate or (last.kind == "decided" and keyed and not last.closes)
-    if made.repeated and not decided:
-        return replace(made, failed=(), in_doubt=batch.ids)
-    if not last.refused and not duplicate:
-        return made
-    if len(batch.ids) > 1:
-        return replace(made, refused=status if last.refused and not batch.resent else None)
-    if batch.resent and not duplicate:
-        return made
-    rejection = Rejection(batch.ids[0], last.reason or "refused", status, duplicate=status == _CONFLICT)
-    return replace(made, failed=(), rejected=(rejection,), reason=None, answered=True)
-
-
-def _doubtful(batch: Batch, replies: list[Reply]) -> bool:
-    """True when something of the batch may have been processed before."""
-    return batch.resent or any(reply.kind == "in_doubt" for reply in replies)
-
-
-def unsent(batch: Batch, reason: str) -> Outcome:
-    """The outcome of a batch of which nothing was sent now: one of an earlier run stays as much in doubt as it was."""
-    if batch.resent:
-        return Outcome(batch, in_doubt=batch.ids, reason=reason)
-    return Outcome(batch, failed=batch.ids, reason=reason)
 
 
 def retry_after(answer: Answer, run: RunContext) -> float | None:

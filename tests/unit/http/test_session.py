@@ -23,7 +23,8 @@ from engine.http.session import Answer, Caller, NoAnswer
 from engine.http.settings import Api, BasicAuth, BearerAuth, HeaderAuth, Retry
 from engine.sync.model import Batch, Results
 from engine.sync.send import verdict
-from engine.sync.send.post import Reply, conclude, retry_after
+from engine.sync.send.conclusion import Reply, conclude
+from engine.sync.send.post import retry_after
 from tests import builders
 from tests.faultapi import Behaviour, FaultAPI, answer, cut, drip, raw, reset, slow, slow_headers
 

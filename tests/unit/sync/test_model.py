@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.sync.model import Batch, Outcome
-from engine.sync.send.post import unsent
+from engine.sync.send.conclusion import unsent
 
 BATCH = Batch("b", "Users", "key", ("1",), b'[{"Salary": 4711}]')
 
