@@ -52,7 +52,8 @@ def call(
                 main()
             except SystemExit as leaving:
                 code = leaving.code
-    output, errors = (stream.buffer.getvalue().decode() for stream in streams)  # type: ignore[attr-defined]
+    # As `subprocess` reads text.
+    output, errors = (stream.buffer.getvalue().decode().replace("\r\n", "\n") for stream in streams)  # type: ignore[attr-defined]
     return subprocess.CompletedProcess(argv, code, output, errors)
 
 

@@ -65,26 +65,32 @@ def _refuse_newer(db: Connection, here: int, all_: Sequence[Migration]) -> None:
         )
 
 
-def migrate(db: Connection, names: Mapping[str, str], tables: Sequence[Table]) -> list[Migration]:
+def migrate(
+    db: Connection, names: Mapping[str, str], tables: Sequence[Table], *, again: bool = False
+) -> list[Migration]:
     """Run the pending migrations; returns those with a template. Waits while another process migrates, and then does nothing.
 
-    Raises `LedgerError` for tables of a newer SyncLedger, and `DatabaseError`.
+    With `again` all of them: a table that was dropped and made anew has the columns of version 1. Raises `LedgerError` for tables of a newer
+    SyncLedger, and `DatabaseError`.
     """
     recorded, all_ = _recorded(db, names), known()
     _refuse_newer(db, recorded, all_)
-    if recorded == all_[-1].version:
+    if recorded == all_[-1].version and not again:
         return []
     with db.transaction():
         db.run("ledger/migration_lock.sql.j2", **names)
-        recorded = _recorded(db, names)
+        before = _recorded(db, names)
+        recorded = 0 if again else before
         done = [migration for migration in all_ if migration.version > recorded]
         for migration in done:
-            _run(db, names, tables, migration)
+            _run(db, names, tables, migration, record=migration.version > before)
     db.run("ledger/migration_unlock.sql.j2", **names)
     return [migration for migration in done if migration.template]
 
 
-def _run(db: Connection, names: Mapping[str, str], tables: Sequence[Table], migration: Migration) -> None:
+def _run(
+    db: Connection, names: Mapping[str, str], tables: Sequence[Table], migration: Migration, *, record: bool
+) -> None:
     if migration.template:
         columns = {table.name: _columns(db, table) for table in tables}
         whole = db.templates.statement(migration.template, **names, columns=columns)
@@ -94,7 +100,8 @@ def _run(db: Connection, names: Mapping[str, str], tables: Sequence[Table], migr
             if text.strip():
                 db.execute(Statement(text.strip(), ()))
                 failpoint.reached("migrating")
-    db.run("ledger/migrated.sql.j2", **names, version=migration.version, name=migration.name)
+    if record:
+        db.run("ledger/migrated.sql.j2", **names, version=migration.version, name=migration.name)
     failpoint.reached("migrated")
 
 

@@ -25,8 +25,16 @@ class Table:
     added_to: bool = False
 
 
-def ensure(db: Connection, asked: Sequence[Table], names: Mapping[str, str]) -> str:
-    """Create missing tables and check the columns of existing ones; returns which were found and created, and where.
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """Tables that are there now: in words, and those that were created."""
+
+    told: str
+    made: tuple[Table, ...]
+
+
+def ensure(db: Connection, asked: Sequence[Table], names: Mapping[str, str]) -> Ensured:
+    """Create missing tables and check the columns of existing ones; returns which were created, and in words where all of them are.
 
     `names` are the template variables of the statements.
 
@@ -44,7 +52,7 @@ def ensure(db: Connection, asked: Sequence[Table], names: Mapping[str, str]) -> 
         for table in absent:
             _create(db, table, names)
     made = dict(zip(absent, find(db, [table.name for table in absent]), strict=True)) if absent else {}
-    return _told({table: place for table, place in standing.items() if place.here}, made)
+    return Ensured(_told({table: place for table, place in standing.items() if place.here}, made), tuple(absent))
 
 
 def _told(found: dict[Table, Place], made: dict[Table, Place]) -> str:

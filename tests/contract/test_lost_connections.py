@@ -202,17 +202,6 @@ def test_two_signals_end_a_run_whose_source_is_silent_and_whose_time_limit_is_fa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
-def test_two_signals_end_a_run_that_is_deep_in_a_driver(tmp_path: Path, api: FaultAPI) -> None:
-    """SQLite counts to ten thousand million in C, in the main thread, where no Python handler runs."""
-    project = Project(tmp_path / "project", api.url)
-    project.users(1)
-    project.entity(
-        query="WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000000000) "
-        "SELECT MAX(i) AS Id FROM n WHERE {{ limit }} > 0 AND {{ after is none }} ORDER BY Id"
-    )
-    end_by_two_signals(project, lambda: True)
-
-
 def end_by_two_signals(project: Project, deep: Callable[[], Any]) -> None:
     process = project.popen("run", project.write(), "--format", "json")
     try:

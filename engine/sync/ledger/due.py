@@ -18,7 +18,7 @@ class Due:
     def prepare(self) -> str:
         """Create the schedule's table if it is absent."""
         with self.store.guard("cannot be prepared"):
-            return ensure(self.store.db, [self.store.tables.schedule], self.store.names)
+            return ensure(self.store.db, [self.store.tables.schedule], self.store.names).told
 
     def last_due(self) -> datetime | None:
         """The last due time that was served or skipped."""

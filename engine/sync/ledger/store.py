@@ -46,15 +46,17 @@ class Store:
         """Create absent tables and check the others; says which was found and which made, and where."""
         with self.guard("cannot be prepared"):
             found = ensure(self.db, self.tables.all(), self.names)
-            done = self.migrate()
-            found += f"; migrated to version {done[-1]}" if done else ""
+            # A table that was dropped and is made anew has the columns of version 1.
+            lacking = bool(found.made) and self.tables.version not in found.made
+            done = self.migrate(again=lacking)
+            told = found.told + (f"; migrated to version {done[-1]}" if done else "")
             indexes.ensure(self.db, self.tables)
             self.encoding()
-            return found
+            return told
 
-    def migrate(self) -> list[Migration]:
+    def migrate(self, *, again: bool = False) -> list[Migration]:
         """Bring the tables that are there to this SyncLedger's version; gives what was done."""
-        return migrations.migrate(self.db, self.names, self.tables.all())
+        return migrations.migrate(self.db, self.names, self.tables.all(), again=again)
 
     def pending(self) -> list[Migration]:
         """The migrations that have still to be run; none of a ledger that no run has used. Raises `LedgerError` for a newer one."""
