@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
+from engine.errors import LedgerError
 from engine.sync.collected import Adopted, Refused
 from engine.sync.counts import Flow
 from engine.sync.model import Batch, Entity, Outcome
@@ -65,7 +67,7 @@ class Delivery:
         return all(self._send(batch) for batch in self._isolation.first(batches, self._settle_next))
 
     def _send(self, batch: Batch) -> bool:
-        with self._settlement.responsible(batch):
+        with self._settlement.responsible(batch), self._written_ahead(batch) as submit:
             for outcome in self._window.make_room():
                 self._settlement.settle(outcome)
             if self._settlement.stopped():
@@ -73,10 +75,36 @@ class Delivery:
                 return False
             if self._isolation.cut(batch):  # the API has called for smaller ones meanwhile
                 return True
-            self._window.submit(self.tools.ledger.batches.intend(batch))
+            submit()
         self.report.counts.send()
         self.tools.run.tell("progress", entity=self.report.name, counts=self.report.counts)
         return True
+
+    @contextmanager
+    def _written_ahead(self, batch: Batch) -> Iterator[Callable[[], None]]:
+        """Write a batch to the journal while an answer is waited for; what is not submitted after all is taken back.
+
+        Where a person decides on open batches, a batch is written only when it is sent: they would find one that never was.
+        """
+        journal, submitted = self.tools.ledger.batches, False
+        ahead = self._window.full and not self._settlement.stopped() and self.tools.api.in_doubt == "resend"
+
+        def submit() -> None:
+            nonlocal submitted
+            self._window.submit(batch if ahead else journal.intend(batch))
+            submitted = True
+
+        if ahead:
+            journal.intend(batch)
+        try:
+            yield submit
+        except BaseException:
+            if ahead and not submitted:
+                with suppress(LedgerError):  # the first failure counts; the next run sends what is left open
+                    journal.withdraw(batch)
+            raise
+        if ahead and not submitted:
+            journal.withdraw(batch)
 
     def _settle_next(self) -> bool:
         """Settle the next outcomes, which may leave pieces to send; False when nothing is in flight."""

@@ -38,6 +38,10 @@ class Batches:
         self.lease.write(write)
         return batch
 
+    def withdraw(self, batch: Batch) -> None:
+        """Take back a batch that was written and not sent."""
+        self.lease.write(lambda _again: journal.withdraw(self.store, batch.id))
+
     def attempt(self, made: Attempt) -> None:
         """Write one row of the log table, committed by itself."""
 

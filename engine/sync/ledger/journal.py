@@ -45,6 +45,11 @@ def intend(store: Store, batch: Batch) -> None:
     _insert(store, batch, BatchState.IN_FLIGHT, None)
 
 
+def withdraw(store: Store, batch: str) -> None:
+    """Delete a batch of this run of which nothing was sent."""
+    store.statement("withdraw", batch=batch, run=store.run)
+
+
 def set_apart(store: Store, outcome: Outcome, state: BatchState, new: Batch) -> None:
     """Give the unknown records of an answered call a row of their own: the API would answer the old key as before."""
     _insert(store, new, state, outcome.reason)

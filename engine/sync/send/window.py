@@ -30,6 +30,11 @@ class Window:
         """True while a batch is in flight or an outcome was not given back."""
         return bool(self._in_flight or self._done)
 
+    @property
+    def full(self) -> bool:
+        """True while another batch would have to wait."""
+        return self._in_flight >= self._size and self._events.empty()
+
     def submit(self, batch: Batch) -> None:
         """Send a batch. Call `make_room` before."""
         self._in_flight += 1
