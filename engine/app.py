@@ -14,12 +14,12 @@ from engine.errors import ConnectionFailed, LedgerError
 from engine.http.session import Caller
 from engine.observe.secrets import Secrets
 from engine.observe.words import count
+from engine.store.retries import Patience
 from engine.sync.ledger.due import Due
 from engine.sync.ledger.history import History
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.operator import Acts
 from engine.sync.ledger.rejects import Policy
-from engine.sync.ledger.retries import Patience
 from engine.sync.ledger.store import Store
 from engine.sync.model import Entity, Pipeline
 from engine.sync.send.pace import Pace

@@ -45,6 +45,8 @@ class Exit(IntEnum):
     """Another run holds the lease."""
     DATABASE = 4
     """A database could not be opened, read or written."""
+    WAITING = 5
+    """A run of a job waits for a person's word."""
     BUG = 70
     """An error in SyncLedger itself (EX_SOFTWARE of sysexits.h)."""
     CANCELLED = 130
@@ -97,6 +99,22 @@ class SourceError(SyncLedgerError):
 
 class LedgerError(SyncLedgerError):
     """The ledger could not be read or written; nothing more is sent (exit 4)."""
+
+
+class StoreError(SyncLedgerError):
+    """The store of runs could not be read or written; no further step starts (exit 4)."""
+
+
+class ParametersWrong(SyncLedgerError):
+    """Parameters of a run are missing or wrong; nothing has run (exit 2). The text has one line for each."""
+
+    exit_code = Exit.USAGE
+
+
+class RunRefused(SyncLedgerError):
+    """The run is in a state in which this cannot be done (exit 3)."""
+
+    exit_code = Exit.REFUSED
 
 
 class LeaseHeld(SyncLedgerError):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from engine.db.connection import Connection
+from engine.store.retries import Patience
 from engine.sync.ledger.due import Due
 from engine.sync.ledger.history import History
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.operator import Acts
-from engine.sync.ledger.retries import Patience
 from engine.sync.ledger.store import Store
 from engine.sync.model import LedgerSpec
 

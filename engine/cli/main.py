@@ -29,11 +29,15 @@ COMPLETE = "_SYNCLEDGER_COMPLETE"
 
 # Of each command: its module, and its line in the help.
 COMMANDS = {
-    "run": ("engine.cli.run", "Send everything that is due, once."),
+    "run": ("engine.cli.run", "Send everything that is due, or run a job, once."),
     "plan": ("engine.cli.plan", "Show what a run would send; sends and writes nothing."),
     "validate": ("engine.cli.validate", "Show everything that is wrong with specs and templates."),
     "schedule": ("engine.cli.schedule", "Keep running pipelines when they are due."),
     "status": ("engine.cli.status", "Last runs, and what stands in the ledger."),
+    "runs": ("engine.cli.runs", "The latest runs of jobs."),
+    "show": ("engine.cli.runs", "What a run of a job did, item by item."),
+    "cancel": ("engine.cli.runs", "End a run of a job; its SQL really stops."),
+    "resume": ("engine.cli.job", "Go on with a run of a job where it failed or was cut off."),
     "why": ("engine.cli.why", "The life of one record, in plain sentences."),
     "rejects": ("engine.cli.rejects", "The records that were rejected, as a table, CSV or JSON."),
     "retry": ("engine.cli.operator", "Offer rejected records again with the next run."),
@@ -52,7 +56,7 @@ COMMANDS = {
 EPILOG = """\b
 Exit codes: 0 all that was due is delivered, 1 something was not, 2 the spec or
 the usage is wrong, 3 another run holds the lease, 4 a database could not be
-read or written, 130 cancelled, 70 a bug.
+read or written, 5 a run waits for a person, 130 cancelled, 70 a bug.
 \b
 Start here:
   syncledger demo                       see it work in a minute

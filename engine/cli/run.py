@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli import common, several
+from engine.cli.kind import is_job
 from engine.cli.say import safe, say, say_json
 from engine.errors import SpecError
 from engine.observe.progress import Lines
@@ -35,6 +36,7 @@ Examples:
   syncledger run pipelines/sync.yaml --format json --quiet
   syncledger run pipelines/sync.yaml --workers 4
   syncledger run pipelines/sync.yaml --first-run           to a ledger that knows nothing yet
+  syncledger run jobs/close.yaml --set period=202312 --note "third try"
   syncledger plan pipelines/sync.yaml --save plan.json && syncledger run pipelines/sync.yaml --plan plan.json
 """
 
@@ -55,6 +57,11 @@ Examples:
     "--plan", "plan", type=click.Path(path_type=Path), metavar="FILE", help="Only what `plan --save FILE` has shown."
 )
 @click.option("--strict", is_flag=True, help="Exit 1 also for records that were rejected by earlier runs.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Jobs: a parameter; may be repeated.")
+@click.option("--parameters", type=click.Path(path_type=Path), metavar="FILE", help="Jobs: parameters as JSON or YAML.")
+@click.option("--steps", metavar="A,B", help="Jobs: only these steps.")
+@click.option("--item", "items", multiple=True, metavar="KEY", help="Jobs: only this item; may be repeated.")
+@click.option("--note", metavar="TEXT", help="Jobs: a note for the history.")
 @common.format_option
 @common.log_options
 def run(
@@ -67,11 +74,32 @@ def run(
     force: bool,
     plan: Path | None,
     strict: bool,
+    settings: tuple[str, ...],
+    parameters: Path | None,
+    steps: str | None,
+    items: tuple[str, ...],
+    note: str | None,
     format_: str,
     log_format: str,
     quiet: bool,
 ) -> int:
-    """Send every record of SPEC that was not delivered before, entity by entity."""
+    """Send every record of SPEC that was not delivered before, entity by entity; or run SPEC where it is a job."""
+    of_jobs = {"--set": settings, "--parameters": parameters, "--steps": steps, "--item": items, "--note": note}
+    if is_job(spec):
+        of_pipelines = {
+            "--entity": entities,
+            "--limit": limit,
+            "--workers": workers,
+            "--cluster": cluster,
+            "--plan": plan,
+        }
+        _refuse(of_pipelines, "a job")
+        from engine.cli.job import run_job  # noqa: PLC0415 - only for a job
+        from engine.runtime.job_runner import Choice as JobChoice  # noqa: PLC0415
+
+        wanted = JobChoice([name.strip() for name in (steps or "").split(",") if name.strip()], items, note)
+        return run_job(spec, settings, parameters, wanted, format_, log_format, quiet=quiet)
+    _refuse(of_jobs, "a pipeline")
     if limit and (workers or cluster):
         raise click.UsageError("--limit counts in one process; leave out --workers and --cluster")
     if workers and cluster:
@@ -114,6 +142,13 @@ def _progress(live: bool) -> Live | Lines:
     from engine.observe.bars import Live  # noqa: PLC0415 - what draws bars is loaded where there is a terminal
 
     return Live(common.console(stderr=True))
+
+
+def _refuse(options: Mapping[str, object], what: str) -> None:
+    """Options of the other kind of document."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise click.UsageError(f"{given[0]} is not for {what}")
 
 
 @contextmanager

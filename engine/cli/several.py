@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from engine.cli import common
+from engine.cli.kind import is_job
 from engine.cli.say import collected, say, say_json
 from engine.errors import Problem, SpecError
 from engine.sync.spec.load import load
@@ -55,8 +56,17 @@ def _check(specs: tuple[Path, ...], format_: str) -> None:
     problems: list[Problem] = []
     for spec in specs:
         try:
-            load(spec)
+            _load(spec)
         except SpecError as failure:
             problems += failure.problems
     if problems:
         common.leave_with_problems(SpecError(problems), format_)
+
+
+def _load(spec: Path) -> None:
+    if not is_job(spec):
+        load(spec)
+        return
+    from engine.jobs.spec.load import load as load_job  # noqa: PLC0415 - only for a job
+
+    load_job(spec)

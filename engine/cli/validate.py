@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from engine.cli.kind import is_job
 from engine.cli.say import safe, say, say_json
 from engine.errors import Problem
 from engine.observe import masks
@@ -37,7 +38,8 @@ Examples:
 )
 def validate(specs: tuple[Path, ...], connect: bool, api: bool, format_: str) -> int:
     """Show all problems of all SPECs as file:line:column: message. Warnings alone leave exit code 0."""
-    found = [examine(spec) for spec in specs]
+    jobs = [spec for spec in specs if is_job(spec)]
+    found = [examine(spec) for spec in specs if spec not in jobs]
     problems = [problem for loaded in found for problem in loaded.problems]
     unreachable = False
     if connect or api:
@@ -46,10 +48,17 @@ def validate(specs: tuple[Path, ...], connect: bool, api: bool, format_: str) ->
         Problem(p.file, p.line, p.column, masks.masked(p.message), p.severity)
         for p in across([one.loaded for one in found if one.loaded])
     ]
+    problems += [problem for spec in jobs for problem in _problems_of_job(spec)]
     _print(problems, format_, len(specs))
     if any(problem.is_error for problem in problems):
         return 4 if unreachable else 2
     return 0
+
+
+def _problems_of_job(spec: Path) -> list[Problem]:
+    from engine.jobs.spec.load import examine as examine_job  # noqa: PLC0415 - only for a job
+
+    return examine_job(spec).problems
 
 
 def _outside(found: list[Examined], *, connect: bool, api: bool, quiet: bool) -> tuple[list[Problem], bool]:

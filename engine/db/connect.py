@@ -25,6 +25,11 @@ def open_ledger(alias: str, text: str, root: Path, timeouts: Timeouts, *, create
     return _open(alias, text, root, timeouts, create=create, read_only=not create)
 
 
+def open_target(alias: str, text: str, root: Path, timeouts: Timeouts) -> Connection:
+    """Open a connection that a job writes to; a SQLite file must exist. Raises `ConnectionFailed`."""
+    return _open(alias, text, root, timeouts, create=False, read_only=False)
+
+
 def guess_dialect(text: str, root: Path) -> Dialect:
     """Guess the dialect from a connection string, without connecting; SQLite's if it suggests none."""
     known = dialects(root)

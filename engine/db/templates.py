@@ -208,6 +208,14 @@ class Templates:
         source = self.environment.get_template(template) if template else self._inline(query or "")
         return _render(source.render, request.context(self.dialect.name))
 
+    def script(self, text: str) -> Template:
+        """A template of a job: a file if the text ends with `.j2`, otherwise the text itself. Raises `TemplateError`."""
+        return self.environment.get_template(text) if text.endswith(".j2") else self.environment.from_string(text)
+
+    def render(self, template: Template, context: Mapping[str, Any]) -> Statement:
+        """Render a template of a job, with its values bound. Raises `TemplateError`."""
+        return _render(template.render, context)
+
     def _inline(self, query: str) -> Template:
         if query not in self._queries:
             self._queries[query] = self.environment.from_string(wrap(query))

@@ -30,6 +30,15 @@ class Pattern:
         except (regex.error, RecursionError, OverflowError, ValueError, MemoryError) as failure:
             raise PatternError(f"not a regular expression: {failure or type(failure).__name__}") from None
 
+    def fullmatch(self, value: str) -> bool:
+        """True where the whole value matches. Raises `PatternError` if it takes too long."""
+        try:
+            return self._compiled.fullmatch(value, timeout=SECONDS) is not None
+        except TimeoutError:
+            raise PatternError(
+                f"the pattern takes more than {SECONDS:g} s on a value of {len(value):,} characters"
+            ) from None
+
     def split(self, value: str, most: int) -> list[str | None]:
         """Split the value at most `most` times (0: no limit). Raises `PatternError` if it takes too long."""
         limit = SECONDS if self._too_long < _PATIENCE else _SHORT

@@ -118,7 +118,7 @@ def _check_columns(db: Connection, table: Table, columns: set[str]) -> None:
 def _create(db: Connection, table: Table, names: Mapping[str, str]) -> None:
     for statement in table.statements:
         try:
-            db.run(f"ledger/{statement}.sql.j2", **names)
+            db.run(f"{statement}.sql.j2", **names)
         except DatabaseError as failure:
             # Another run may have created it between our check and our CREATE.
             if not present(db, table):

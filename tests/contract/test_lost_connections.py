@@ -27,8 +27,8 @@ from engine.db.timeouts import Timeouts
 from engine.errors import ConnectionFailed, DatabaseError, LedgerError
 from engine.runs.lease import Heartbeat
 from engine.runtime import process
+from engine.store.retries import Patience
 from engine.sync.ledger.ledger import Ledger
-from engine.sync.ledger.retries import Patience
 from engine.sync.partition import Part
 from engine.sync.read.source import WHOLE
 from engine.sync.report import EntityReport

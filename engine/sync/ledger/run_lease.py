@@ -10,8 +10,8 @@ from engine.db.connection import Connection
 from engine.errors import LedgerError, SyncLedgerError
 from engine.runs import lease as leases
 from engine.runs.lease import Heartbeat, Lease
+from engine.store.retries import Result
 from engine.sync.ledger import fence
-from engine.sync.ledger.retries import Result
 from engine.sync.ledger.store import Store
 
 _LOG = logging.getLogger(__name__)

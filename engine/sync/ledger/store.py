@@ -11,9 +11,9 @@ from engine.db.connection import Connection, Rows
 from engine.errors import DatabaseError, LedgerError
 from engine.store import encoding, migrations, rights
 from engine.store.migrations import Migration
+from engine.store.retries import Patience, Result, Retries
 from engine.store.tables import Table, ensure, present
 from engine.sync.ledger import indexes, log
-from engine.sync.ledger.retries import Patience, Result, Retries
 from engine.sync.ledger.tables import Tables
 from engine.sync.model import LedgerSpec
 

@@ -106,4 +106,5 @@ def _table(name: str, columns: str, *statements: str) -> Table:
     is_log = statements[0] == "create_log"
     key = "ledger.log_table" if is_log else "ledger.tracking_table"
     only_added_to = is_log or statements[0] == "create_version"
-    return Table(name, frozenset(columns.casefold().split()), statements, key, added_to=only_added_to)
+    files = tuple(f"ledger/{statement}" for statement in statements)
+    return Table(name, frozenset(columns.casefold().split()), files, key, added_to=only_added_to)

@@ -1,0 +1,1 @@
+"""The second wing: background jobs. Each is a file with typed parameters, perhaps items, and ordered steps."""

@@ -1,0 +1,209 @@
+"""Runs the steps of a job for each of its items, one after the other; what is done is in the store before the next step begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from engine import failpoint
+from engine.context import RunContext
+from engine.db.connection import Connection
+from engine.db.sessions import Session
+from engine.errors import ConnectionFailed, DatabaseError
+from engine.jobs import kinds, script
+from engine.jobs.items import Item
+from engine.jobs.kinds import Cancelled, Output
+from engine.jobs.model import Job, Rule, Step
+from engine.jobs.states import Consequence, StepState
+from engine.jobs.stop import stoppable
+from engine.jobs.store import JobStore, StepWriter, StoredRun, StoredStep
+from engine.spec import expressions
+
+Connect = Callable[[str | None], Connection]
+"""Opens the connection of an alias; None is the only one there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a step has failed: the code of the database, where it has one, and its words."""
+
+    code: str | None
+    message: str
+
+
+@dataclass(slots=True)
+class Executor:
+    """One run's way through items and steps. All methods belong to one thread."""
+
+    job: Job
+    store: JobStore
+    stored: StoredRun
+    run: RunContext
+    connect: Connect
+    another: Connect
+    """Opens one more connection of an alias, whose session ends another one; who asks for it closes it."""
+    mask: Callable[[str], str]
+    steps: Sequence[Step]
+    known: Mapping[str, Any]
+    """What every expression and statement sees: `params`, `run`."""
+    before: Mapping[tuple[str, str], StoredStep] = field(default_factory=dict)
+    """The latest attempt at each step of each item, in a run that is resumed."""
+    skip: bool = False
+    """True where a person has said that the step in doubt is done."""
+    stopped: bool = field(default=False, init=False)
+    _ending: Callable[[StepWriter], None] | None = field(default=None, init=False)
+    _sessions: dict[int, Session | None] = field(default_factory=dict, init=False)
+
+    def execute(self, items: Sequence[Item]) -> None:
+        """Every step of every item, until all is done, a rule stops the run, or it is cancelled. Raises `StoreError`."""
+        noun = self.job.for_each.noun if self.job.for_each else ""
+        try:
+            for index, item in enumerate(items):
+                if self.stopped or self.run.cancelled.is_set():
+                    break
+                self.run.tell("item_started", noun=noun, label=item.label, number=index + 1, of=len(items))
+                self._item(item, index, len(items))
+        finally:
+            self._flush()
+
+    def _item(self, item: Item, index: int, count: int) -> None:
+        outputs: dict[str, Mapping[str, Any]] = {}
+        context = {**self.known, "item": item.values, "index": index, "count": count, "steps": outputs}
+        for step in self.steps:
+            if self.run.cancelled.is_set():
+                return
+            if self._is_done(item, step):
+                continue
+            consequence = self._step(item, index, step, context, outputs)
+            if consequence is Consequence.STOP:
+                self.stopped = True
+            if consequence not in (None, Consequence.CONTINUE):
+                return
+
+    def _is_done(self, item: Item, step: Step) -> bool:
+        last = self.before.get((item.key, step.name))
+        if last is None:
+            return False
+        if last.state is StepState.RUNNING:
+            self._end_cut_off(last)
+            return self.skip and not step.repeatable
+        return last.state in (StepState.DONE, StepState.SKIPPED)
+
+    def _end_cut_off(self, last: StoredStep) -> None:
+        """The attempt that a crash has cut off: a person has said what it counts for, or it may be repeated."""
+        state = StepState.SKIPPED if self.skip else StepState.FAILED
+        note = "a person said that it is done" if self.skip else "cut off with its process"
+        self._change(lambda writer: writer.end(last.item, last.step, last.attempt, state, message=note))
+
+    def _step(
+        self, item: Item, index: int, step: Step, context: Mapping[str, Any], outputs: dict[str, Mapping[str, Any]]
+    ) -> Consequence | None:
+        """One step; the consequence where it has failed."""
+        last = self.before.get((item.key, step.name))
+        attempt = last.attempt + 1 if last else 1
+        failure, wanted, connection = None, True, None
+        try:
+            wanted = step.when is None or expressions.compile_condition(step.when)(context)
+            connection = self.connect(step.connection) if wanted else None
+            session = self._session(connection) if connection else None
+        except (expressions.ExpressionError, ConnectionFailed, DatabaseError) as failed:
+            failure, session = Failure(getattr(failed, "sqlstate", None), self.mask(str(failed))), None
+        self._change(lambda writer: writer.begin(item.key, item.label, index, step.name, attempt, session))
+        failpoint.reached("step begun")
+        self.run.tell("step_started", step=step.title)
+        if failure is None and not wanted:
+            outputs[step.name] = MappingProxyType({"skipped": True})
+            self._ending = lambda writer: writer.end(item.key, step.name, attempt, StepState.SKIPPED)
+            return None
+        if failure is None and connection is not None:
+            done = self._do(step, connection, session, context)
+            if isinstance(done, Output):
+                outputs[step.name] = done.values
+                self._ending = lambda writer: writer.end(item.key, step.name, attempt, StepState.DONE, rows=done.rows)
+                return None
+            failure = done
+        return self._failed(item, step, attempt, failure)
+
+    def _do(
+        self, step: Step, connection: Connection, session: Session | None, context: Mapping[str, Any]
+    ) -> Output | Failure | None:
+        """The work of a step; None where it was cancelled."""
+        watched = stoppable(
+            self.run,
+            connection,
+            session,
+            lambda: self.another(step.connection),
+            grace=self.job.cancel_grace,
+            timeout=step.timeout,
+        )
+        late = None
+        try:
+            with watched as late:
+                made = script.statements(connection, step.text, context)
+                done = kinds.KINDS[step.kind](connection, made, self.run)
+            failpoint.reached("step done")
+            return done
+        except Cancelled:
+            return None
+        except DatabaseError as failed:
+            if failed.lost:
+                self._sessions.pop(id(connection), None)
+                connection.reconnect()
+            if self.run.cancelled.is_set():
+                return None
+            if late is not None and late.is_set():
+                return Failure(
+                    "timeout", f"the step took longer than its timeout of {step.timeout:g} s and was stopped"
+                )
+            return Failure(failed.sqlstate, self.mask(str(failed)))
+
+    def _failed(self, item: Item, step: Step, attempt: int, failure: Failure | None) -> Consequence:
+        if failure is None:
+            self._ending = lambda writer: writer.end(
+                item.key, step.name, attempt, StepState.CANCELLED, message="cancelled"
+            )
+            return Consequence.STOP
+        then = consequence(self.job.rules, failure)
+        self._ending = lambda writer: writer.end(
+            item.key,
+            step.name,
+            attempt,
+            StepState.FAILED,
+            consequence=then,
+            code=failure.code and failure.code[:100],
+            message=failure.message,
+        )
+        self.run.tell("step_failed", step=step.title, reason=failure.message, then=then)
+        return then
+
+    def _change(self, begin: Callable[[StepWriter], None]) -> None:
+        """The end of the step before and the beginning of the next are one transaction."""
+        ending = self._ending
+
+        def work(writer: StepWriter) -> None:
+            if ending:
+                ending(writer)
+            begin(writer)
+
+        self.store.change(self.stored, work)
+        self._ending = None
+
+    def _flush(self) -> None:
+        if self._ending:
+            self._change(lambda _writer: None)
+
+    def _session(self, connection: Connection) -> Session | None:
+        """The session of a connection, asked once."""
+        if id(connection) not in self._sessions:
+            self._sessions[id(connection)] = connection.session()
+        return self._sessions[id(connection)]
+
+
+def consequence(rules: Sequence[Rule], failure: Failure) -> Consequence:
+    """What follows from a failure: the first rule whose text stands in its code or message; `stop` without one."""
+    for rule in rules:
+        if rule.match is None or rule.match in (failure.code or "") or rule.match in failure.message:
+            return rule.then
+    return Consequence.STOP

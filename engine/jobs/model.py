@@ -1,0 +1,84 @@
+"""What a job file describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.jobs.states import Consequence
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One typed parameter. `kind` is the type without `list[]` and `?`; `least` and `most` bound numbers, and lengths of texts and lists."""
+
+    name: str
+    kind: str
+    many: bool
+    nullable: bool
+    required: bool
+    title: str
+    description: str
+    default: Any
+    choices: tuple[Any, ...] | None
+    pattern: str | None
+    least: float | None
+    most: float | None
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForEach:
+    """Where the items of a job come from: the rows of a `query`, or an expression that is a list."""
+
+    query: str | None
+    items: str | None
+    connection: str | None
+    where: str | None
+    key: str
+    label: str | None
+    noun: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: its kind, `sql` or `query`, and the text of its statements or the name of their template. `timeout` is seconds."""
+
+    name: str
+    title: str
+    kind: str
+    text: str
+    connection: str | None
+    when: str | None
+    timeout: float | None
+    repeatable: bool
+    selectable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What follows from an error in whose code or message `match` stands; None matches every error."""
+
+    match: str | None
+    then: Consequence
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job file. `timeout` and `cancel_grace` are seconds; `digest` is the file's SHA-256."""
+
+    name: str
+    title: str
+    file: Path
+    shown: str
+    root: Path
+    digest: str
+    connections: Mapping[str, str] = field(repr=False)
+    parameters: tuple[Parameter, ...]
+    timeout: float | None
+    for_each: ForEach | None
+    steps: tuple[Step, ...]
+    rules: tuple[Rule, ...]
+    cancel_grace: float

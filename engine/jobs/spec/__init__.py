@@ -1,0 +1,1 @@
+"""Reads job files and project files."""
