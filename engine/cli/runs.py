@@ -11,11 +11,12 @@ from engine.cli import common
 from engine.cli.job import here, known_run, shown
 from engine.cli.say import say, say_json
 from engine.errors import Exit, RunRefused
-from engine.jobs import report
+from engine.jobs import messages, report
 from engine.jobs.report import RunReport
 from engine.jobs.states import RunState
 from engine.jobs.store import JobStore, StoredRun
 from engine.observe.words import state
+from engine.runs import whoami
 from engine.runtime import job_runner
 
 _LOOK_SECONDS = 0.2
@@ -27,6 +28,7 @@ Examples:
 SHOW_EPILOG = """\b
 Examples:
   syncledger show 81
+  syncledger show 81 --locale fr
   syncledger show 81 --format json
 """
 CANCEL_EPILOG = """\b
@@ -85,13 +87,23 @@ def _row(told: RunReport) -> list[str]:
 
 @click.command(epilog=SHOW_EPILOG)
 @click.argument("run")
+@click.option(
+    "--locale",
+    default=messages.ENGLISH,
+    metavar="LANGUAGE",
+    help="Messages in this language: en, fr, id, or one of your own.",
+)
 @common.format_option
-def show(run: str, format_: str) -> int:
-    """Show RUN (its number or id): its items, what failed and why. The exit code is that of the run."""
+def show(run: str, locale: str, format_: str) -> int:
+    """Show RUN (its number or id): its messages, its items, what failed and why. The exit code is that of the run."""
     common.log_setup("text", quiet=True)
-    with job_runner.reading(here()) as kept:
+    around = here()
+    with job_runner.reading(around) as kept:
         found = known_run(kept, run)
         told = report.of(found, kept.steps(found) if kept else ())
+        said = kept.messages(found) if kept else []
+    for message in said if format_ == "text" else ():
+        say(f"{str(message.time)[:19]}  {messages.text(message.key, message.parts, locale, around.root)}")
     return shown(told, format_)
 
 
@@ -112,6 +124,7 @@ def cancel(run: str, why: str | None, wait: bool, format_: str) -> int:
                 raise RunRefused(f"run #{found.number} has {state(found.state)} already; there is nothing to cancel")
             kept.cancel(found, why[:400] if why else None)
             kept.act("cancel", found.id, why[:400] if why else None)
+            kept.say(found, "run.cancelled", level="warning", user=whoami.user(), why=why or "")
         found = _over(kept, run) if wait else known_run(kept, run)
         if found.state is RunState.CANCELLING and found.process_gone:
             # Its process is gone, and with it its sessions: nobody is left who could say that it has ended.

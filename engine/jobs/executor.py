@@ -12,9 +12,9 @@ from engine.context import RunContext
 from engine.db.connection import Connection
 from engine.db.sessions import Session
 from engine.errors import ConnectionFailed, DatabaseError
-from engine.jobs import kinds, script
+from engine.jobs import kinds
 from engine.jobs.items import Item
-from engine.jobs.kinds import Cancelled, Output
+from engine.jobs.kinds import Cancelled, Output, Work
 from engine.jobs.model import Job, Rule, Step
 from engine.jobs.states import Consequence, StepState
 from engine.jobs.stop import stoppable
@@ -141,8 +141,7 @@ class Executor:
         late = None
         try:
             with watched as late:
-                made = script.statements(connection, step.text, context)
-                done = kinds.KINDS[step.kind](connection, made, self.run)
+                done = kinds.KINDS[step.kind](Work(connection, step, context, self.run))
             failpoint.reached("step done")
             return done
         except Cancelled:
@@ -175,8 +174,25 @@ class Executor:
             code=failure.code and failure.code[:100],
             message=failure.message,
         )
+        self._flush()
+        self.store.say(
+            self.stored,
+            "step.failed",
+            level="error",
+            item=item.key,
+            step=step.name,
+            **self._named(item, step),
+            reason=failure.message,
+        )
+        if then is Consequence.SKIP_ITEM:
+            self.store.say(self.stored, "item.skipped", level="warning", item=item.key, **self._named(item, step))
         self.run.tell("step_failed", step=step.title, reason=failure.message, then=then)
         return then
+
+    def _named(self, item: Item, step: Step) -> dict[str, str]:
+        """An item and a step as messages name them."""
+        noun = self.job.for_each.noun if self.job.for_each else ""
+        return {"label": f"{noun} {item.label}" if noun else "", "name": step.title}
 
     def _change(self, begin: Callable[[StepWriter], None]) -> None:
         """The end of the step before and the beginning of the next are one transaction."""

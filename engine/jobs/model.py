@@ -43,13 +43,25 @@ class ForEach:
 
 
 @dataclass(frozen=True, slots=True)
+class Errors:
+    """Where a procedure reports its errors: in an `output`, as text, or as XML whose elements `xml` finds, with `code` and `message` in each."""
+
+    output: str
+    xml: str | None
+    code: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One step: its kind, `sql` or `query`, and the text of its statements or the name of their template. `timeout` is seconds."""
+    """One step: its kind, and the text of its statements, the name of their template, or the name of a procedure. `timeout` is seconds."""
 
     name: str
     title: str
     kind: str
     text: str
+    arguments: Mapping[str, Any]
+    errors: Errors | None
     connection: str | None
     when: str | None
     timeout: float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from engine.db.connection import Connection
 from engine.db.statement import Statement
 from engine.db.templates import line_of
 from engine.errors import DatabaseError
+from engine.spec import expressions
+
+_EXPRESSION = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 
 def statements(connection: Connection, text: str, context: Mapping[str, Any]) -> list[Statement]:
@@ -40,3 +44,31 @@ def split(whole: Statement) -> Iterator[Statement]:
         raise DatabaseError(
             f"the statements have {at} places for {len(whole.parameters)} values: a value stands where none can be bound"
         )
+
+
+def pieces(text: str) -> list[str]:
+    """The expressions in a value of a spec."""
+    return [piece.strip() for piece in _EXPRESSION.split(text)[1::2]]
+
+
+def value(text: Any, context: Mapping[str, Any]) -> Any:
+    """A value of a spec: one that is a single `{{ ... }}` keeps its type, other text has its expressions filled in; what is no text stays.
+
+    Raises `DatabaseError` where an expression fails.
+    """
+    if not isinstance(text, str):
+        return text
+    parts = _EXPRESSION.split(text)
+    try:
+        if len(parts) == 3 and not parts[0].strip() and not parts[2].strip():
+            return expressions.compile_expression(parts[1].strip())(context)
+        return "".join(
+            piece if at % 2 == 0 else _shown(expressions.compile_expression(piece.strip())(context))
+            for at, piece in enumerate(parts)
+        )
+    except expressions.ExpressionError as failure:
+        raise DatabaseError(str(failure)) from failure
+
+
+def _shown(found: Any) -> str:
+    return "" if found is None else str(found)

@@ -229,17 +229,30 @@ class JobStore:
 
     # Messages and acts
 
-    def last_message(self, run: StoredRun) -> int:
-        """The number of the last message of a run; 0 where it has none."""
-        return self._read(lambda: int(self._statement("message_count", run=run.id).scalar()))
-
-    def say(self, run: StoredRun, message: Message) -> None:
-        """Write a message."""
+    def say(
+        self,
+        run: StoredRun,
+        key: str,
+        *,
+        level: str = "info",
+        item: str | None = None,
+        step: str | None = None,
+        **parts: Any,
+    ) -> None:
+        """Write a message. One that cannot be written twice in the same order is written after the last one there is."""
         values = {
-            "number": message.number, "item": message.item, "step": message.step, "level": message.level, "key": message.key,
-            "parts": orjson.dumps(message.parts, default=str).decode(),
-        }  # fmt: skip
-        self._write(lambda again: None if again else self._statement("message_new", run=run.id, **values))
+            "item": item,
+            "step": step,
+            "level": level,
+            "key": key,
+            "parts": orjson.dumps(parts, default=str).decode(),
+        }
+
+        def write(_again: bool) -> None:
+            number = int(self._statement("message_count", run=run.id).scalar()) + 1
+            self._statement("message_new", run=run.id, number=number, **values)
+
+        self._write(write)
 
     def messages(self, run: StoredRun) -> list[Message]:
         """The messages of a run, in order."""

@@ -138,6 +138,7 @@ def run(
             }
         )  # fmt: skip
         kept.act("run", stored.id, choice.note)
+        kept.say(stored, "run.started", user=stored.user)
         return _go(loaded, kept, stored, steps, values, choice.items, cancelled, tell, skip=False)
 
 
@@ -178,6 +179,9 @@ def resume(
         values = parameters.restored(job, wanted.parameters, settings)
         stored = kept.resume(kept.find(wanted.id) or wanted) if state.resumable else wanted
         kept.act("resume", stored.id, "redo" if redo else "skip" if skip else None)
+        kept.say(stored, "run.resumed", user=stored.user, attempt=stored.attempt)
+        for one in doubt if skip else ():
+            kept.say(stored, "step.skipped_by_person", level="warning", label=one.label, name=one.step)
         return _go(loaded, kept, stored, steps, values, choice["items"], cancelled, tell, skip=skip, before=before)
 
 
@@ -253,6 +257,7 @@ def _ended(kept: JobStore, stored: StoredRun, cancelled: Cancel, *, stopped: boo
     if cancelled.is_set() or now.cancelled is not None:
         if now.state is RunState.RUNNING:
             kept.cancel(now, "a signal")
+            kept.say(now, "run.cancelled", level="warning", user=now.user, why="")
         kept.move(stored, RunState.CANCELLING, RunState.CANCELLED)
     else:
         undone = [item for item in told.items if item.state is not ItemState.SUCCEEDED]
@@ -260,7 +265,9 @@ def _ended(kept: JobStore, stored: StoredRun, cancelled: Cancel, *, stopped: boo
         left = counts["total"] - counts[ItemState.SUCCEEDED]
         state = RunState.FAILED if stopped else RunState.INCOMPLETE if left else RunState.SUCCEEDED
         kept.move(stored, RunState.RUNNING, state, undone[0].reason if undone else None)
-    return report.of(kept.find(stored.id) or stored, kept.steps(stored))
+    over = report.of(kept.find(stored.id) or stored, kept.steps(stored))
+    kept.say(stored, "run.ended", state=over.state)
+    return over
 
 
 def _chosen_steps(job: Job, choice: Choice) -> list[Step]:

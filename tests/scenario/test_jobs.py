@@ -271,3 +271,15 @@ def test_a_target_that_is_not_there_is_never_created(job: JobProject, tmp_path: 
     done: Any = job.cli("run", job.write())
     assert done.returncode == 4
     assert not (tmp_path / "typo.db").exists()
+
+
+def test_what_happened_is_told_in_the_readers_language(job: JobProject) -> None:
+    job.spec["steps"][1]["sql"] = BROKEN
+    job.spec["on_error"] = [{"then": "skip_item"}]
+    job.run(code=1)
+    english, french = job.cli("show", "1").stdout, job.cli("show", "1", "--locale", "fr").stdout
+    assert "Conso C2 two failed: no such table: NOWHERE" in english
+    assert "Conso C2 was skipped." in english
+    assert "The run ended: incomplete." in english
+    assert "Conso C2 a été ignoré." in french
+    assert "L'exécution s'est terminée : incomplete." in french

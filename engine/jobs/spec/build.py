@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.jobs.model import ForEach, Job, Parameter, Rule, Step
+from engine.jobs.model import Errors, ForEach, Job, Parameter, Rule, Step
 from engine.jobs.spec.schema import JOB
 from engine.jobs.states import Consequence
 from engine.spec.durations import seconds
 
-KINDS = ("sql", "query")
+KINDS = ("sql", "query", "procedure")
 """The keys of a step that say what it does."""
 
 
@@ -78,6 +78,10 @@ def _step(data: dict[str, Any]) -> Step:
         data.get("title") or data["name"],
         kind,
         data[kind],
+        data.get("arguments", {}),
+        Errors(**{key: data["errors"].get(key) for key in ("output", "xml", "code", "message")})
+        if "errors" in data
+        else None,
         data.get("connection"),
         data.get("when"),
         seconds(data["timeout"]) if "timeout" in data else None,

@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 from engine.db import connect
 from engine.db.templates import Templates
 from engine.errors import Problem, SpecError
-from engine.jobs import parameters
+from engine.jobs import parameters, script
 from engine.jobs.spec import project
 from engine.jobs.spec.build import KINDS, _parameter
 from engine.jobs.spec.schema import JOB
@@ -86,8 +86,13 @@ def _expressions(subject: Subject) -> Iterator[Problem]:
     each = subject.mapping("for_each")
     places: list[Place] = [("for_each", key) for key in ("where", "items") if key in each]
     places += [("steps", number, "when") for number, one in _steps(subject) if "when" in one]
-    for place in places:
-        text = subject.text(place)
+    texts = [(place, subject.text(place)) for place in places]
+    for number, one in _steps(subject):
+        arguments = one.get("arguments")
+        for name in arguments if isinstance(arguments, dict) else ():
+            where: Place = ("steps", number, "arguments", name)
+            texts += [(where, piece) for piece in script.pieces(subject.text(where) or "")]
+    for place, text in texts:
         if text is None:
             continue
         try:
@@ -111,7 +116,8 @@ def _statements(subject: Subject) -> Iterator[Problem]:
         if text is None:
             continue
         try:
-            templates.script(text)
+            if place[-1] != "procedure":
+                templates.script(text)
         except TemplateError as failure:
             yield subject.document.problem(
                 place, f"the template {text if text.endswith('.j2') else ''} {failure}".replace("  ", " ")
