@@ -43,7 +43,7 @@ def run_job(
 ) -> int:
     """Run a job here and now, with progress; returns the exit code."""
     common.log_setup(log_format, quiet=quiet)
-    loaded = _load(spec, format_)
+    loaded = load_job(spec, format_)
     with signals.cancel_on_signals(lambda: os._exit(Exit.CANCELLED)) as cancelled:
         told = job_runner.run(loaded, settings, file, choice, cancelled, Progress(quiet=quiet).hear)
     return shown(told, format_)
@@ -68,7 +68,7 @@ def resume(
     common.log_setup(log_format, quiet=quiet)
     with job_runner.reading(here()) as kept:
         found = known_run(kept, run_)
-    loaded = _load(here().root / found.spec, format_)
+    loaded = load_job(here().root / found.spec, format_)
     with signals.cancel_on_signals(lambda: os._exit(Exit.CANCELLED)) as cancelled:
         told = _resumed(loaded, found, settings, cancelled, redo=redo, skip=skip, quiet=quiet)
     return shown(told, format_)
@@ -101,7 +101,8 @@ def known_run(kept: JobStore | None, wanted: str) -> StoredRun:
     return found
 
 
-def _load(spec: Path, format_: str) -> LoadedJob:
+def load_job(spec: Path, format_: str) -> LoadedJob:
+    """Load a job; the process exits with 2 and all problems of one that is wrong."""
     try:
         return load(spec)
     except SpecError as failure:
@@ -166,6 +167,8 @@ class Progress:
             return None
         if event == "step_started":
             return f"{self._item}{fields['step']}"
+        if event == "item_locked":
+            return f"{fields['reason']}; it is skipped"
         if event == "step_failed":
             return f"{self._item}{fields['step']} failed: {fields['reason']} ({state(fields['then'])})"
         return None

@@ -9,6 +9,7 @@ import click
 
 from engine import app
 from engine.cli import common
+from engine.cli.kind import is_job, job_options, names_of
 from engine.cli.preview import request_json, show_request, show_statements, statements_json
 from engine.cli.say import say, say_json
 from engine.context import RunContext
@@ -25,6 +26,7 @@ Examples:
   syncledger plan pipelines/sync.yaml --entity Users --preview 3      three records to read
   syncledger plan pipelines/sync.yaml --entity Users --preview 1 --full
   syncledger plan pipelines/sync.yaml --entity Users --sql
+  syncledger plan jobs/close.yaml --set year=2024 --preview 3
 """
 
 
@@ -34,25 +36,42 @@ Examples:
 @click.option(
     "--preview",
     type=click.IntRange(min=0),
-    default=0,
     metavar="N",
-    help="Show N records of each entity's first request, its headers (secrets masked) and its size.",
+    help="Show N records of each entity's first request, its headers (secrets masked) and its size; of a job the statements of "
+    "the first N items (default: 1).",
 )
 @click.option("--full", is_flag=True, help="With --preview: the exact bytes of N whole requests; alone of the first.")
 @click.option("--sql", is_flag=True, help="Show the statements that read each source, with their parameters.")
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the counts for `run --plan FILE`.")
+@job_options
 @common.format_option
 def plan(
-    spec: Path, entities: tuple[str, ...], preview: int, full: bool, sql: bool, save: Path | None, format_: str
+    spec: Path,
+    entities: tuple[str, ...],
+    preview: int | None,
+    full: bool,
+    sql: bool,
+    save: Path | None,
+    settings: tuple[str, ...],
+    parameters: Path | None,
+    steps: str | None,
+    items: tuple[str, ...],
+    format_: str,
 ) -> int:
-    """Show what a run of SPEC would send. Reads the sources and the ledger; sends and writes nothing.
+    """Show what a run of SPEC would send, or do where SPEC is a job. Reads databases; sends and writes nothing.
 
-    Exit code 1 when an entity cannot be read as its spec says, or holds records that a run would reject."""
+    Exit code 1 when an entity cannot be read as its spec says, or holds records that a run would reject; for a job when
+    locked items would keep it from beginning, or a step would fail."""
     common.log_setup("text", quiet=True)
+    if is_job(spec):
+        from engine.cli.job_plan import plan_job  # noqa: PLC0415 - only for a job
+        from engine.runtime.job_runner import Choice  # noqa: PLC0415
+
+        return plan_job(spec, settings, parameters, Choice(names_of(steps), items), preview, format_)
     loaded = common.load_spec(spec, format_)
     pipeline = loaded.pipeline
     caller = Caller(pipeline.api)
-    preview = preview or int(full)
+    preview = (preview or 0) or int(full)
     try:
         with app.connections(pipeline) as opened:
             history = app.open_history(opened, loaded.secrets)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from engine.cli import common, several
-from engine.cli.kind import is_job
+from engine.cli.kind import is_job, job_options, names_of
 from engine.cli.say import safe, say, say_json
 from engine.errors import SpecError
 from engine.observe.progress import Lines
@@ -57,10 +57,7 @@ Examples:
     "--plan", "plan", type=click.Path(path_type=Path), metavar="FILE", help="Only what `plan --save FILE` has shown."
 )
 @click.option("--strict", is_flag=True, help="Exit 1 also for records that were rejected by earlier runs.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Jobs: a parameter; may be repeated.")
-@click.option("--parameters", type=click.Path(path_type=Path), metavar="FILE", help="Jobs: parameters as JSON or YAML.")
-@click.option("--steps", metavar="A,B", help="Jobs: only these steps.")
-@click.option("--item", "items", multiple=True, metavar="KEY", help="Jobs: only this item; may be repeated.")
+@job_options
 @click.option("--note", metavar="TEXT", help="Jobs: a note for the history.")
 @common.format_option
 @common.log_options
@@ -97,7 +94,7 @@ def run(
         from engine.cli.job import run_job  # noqa: PLC0415 - only for a job
         from engine.runtime.job_runner import Choice as JobChoice  # noqa: PLC0415
 
-        wanted = JobChoice([name.strip() for name in (steps or "").split(",") if name.strip()], items, note)
+        wanted = JobChoice(names_of(steps), items, note)
         return run_job(spec, settings, parameters, wanted, format_, log_format, quiet=quiet)
     _refuse(of_jobs, "a pipeline")
     if limit and (workers or cluster):

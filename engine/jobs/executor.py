@@ -64,7 +64,10 @@ class Executor:
                 if self.stopped or self.run.cancelled.is_set():
                     break
                 self.run.tell("item_started", noun=noun, label=item.label, number=index + 1, of=len(items))
-                self._item(item, index, len(items))
+                if item.locked:
+                    self._leave_out(item, index)
+                else:
+                    self._item(item, index, len(items))
         finally:
             self._flush()
 
@@ -81,6 +84,24 @@ class Executor:
                 self.stopped = True
             if consequence not in (None, Consequence.CONTINUE):
                 return
+
+    def _leave_out(self, item: Item, index: int) -> None:
+        """An item that somebody has locked is skipped: its first step says why."""
+        step, last = self.steps[0], self.before.get((item.key, self.steps[0].name))
+        attempt = last.attempt + 1 if last else 1
+        self._change(lambda writer: writer.begin(item.key, item.label, index, step.name, attempt, None))
+        self._ending = lambda writer: writer.end(
+            item.key,
+            step.name,
+            attempt,
+            StepState.FAILED,
+            consequence=Consequence.SKIP_ITEM,
+            code="locked",
+            message=item.locked,
+        )
+        self._flush()
+        self.store.say(self.stored, "item.locked", level="warning", item=item.key, reason=item.locked)
+        self.run.tell("item_locked", reason=item.locked)
 
     def _is_done(self, item: Item, step: Step) -> bool:
         last = self.before.get((item.key, step.name))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.db.connection import Connection
-from engine.errors import DatabaseError, EntityError, SourceError
+from engine.errors import DatabaseError, EntityError, RunRefused, SourceError
 from engine.jobs import script
 from engine.jobs.model import ForEach
 from engine.jobs.values import Values
@@ -25,6 +25,8 @@ class Item:
     key: str
     label: str
     values: Mapping[str, Any]
+    locked: str | None = None
+    """Who has locked it and since when, in words; None where nobody has."""
 
 
 def read(each: ForEach | None, connect: Callable[[str | None], Connection], known: Mapping[str, Any]) -> list[Item]:
@@ -42,7 +44,7 @@ def read(each: ForEach | None, connect: Callable[[str | None], Connection], know
         except expressions.ExpressionError as failure:
             raise EntityError(f"`for_each.where` fails for row {number}: {failure}") from failure
         if taken:
-            made = _item(each, values, number)
+            made = _item(each, values, number, known)
             if made.key in found:
                 raise EntityError(
                     f"`for_each` gives the key {made.key!r} twice; the column {each.key!r} must be unique"
@@ -74,7 +76,7 @@ def _values(
         yield Values(found.columns, row)
 
 
-def _item(each: ForEach, values: Mapping[str, Any], number: int) -> Item:
+def _item(each: ForEach, values: Mapping[str, Any], number: int, known: Mapping[str, Any]) -> Item:
     for name in (each.key, each.label or each.key):
         if name not in values:
             raise EntityError(f"`for_each` has no column {name!r}; there are: {', '.join(values)}")
@@ -86,4 +88,26 @@ def _item(each: ForEach, values: Mapping[str, Any], number: int) -> Item:
             f"the key of row {number} of `for_each` has {len(str(key))} characters; 1 to {_LONGEST} are stored"
         )
     label = values[each.label or each.key]
-    return Item(str(key), str(key if label is None else label)[:400], values)
+    name = str(key if label is None else label)[:400]
+    return Item(str(key), name, values, _locked(each, name, {**known, "item": values}))
+
+
+def _locked(each: ForEach, label: str, known: Mapping[str, Any]) -> str | None:
+    lock = each.locked
+    try:
+        if lock is None or not expressions.compile_condition(lock.when)(known):
+            return None
+        by = expressions.compile_expression(lock.by)(known) if lock.by else None
+        since = expressions.compile_expression(lock.since)(known) if lock.since else None
+    except expressions.ExpressionError as failure:
+        raise EntityError(f"`for_each.locked` fails for {label!r}: {failure}") from failure
+    whom = f" by {by}" if by is not None else ""
+    return f"{each.noun} {label!r} is locked{whom}{f' since {str(since)[:19]}' if since is not None else ''}"
+
+
+def refuse_locked(found: list[Item], each: ForEach | None) -> None:
+    """Raises `RunRefused` that names every locked item and who has it, where the job does not skip them."""
+    locked = [item.locked for item in found if item.locked]
+    if locked and each and each.locked and not each.locked.skip:
+        more = f" (and {len(locked) - 5} more)" if len(locked) > 5 else ""
+        raise RunRefused("; ".join(locked[:5]) + more + "; nothing was begun")

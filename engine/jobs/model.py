@@ -30,6 +30,16 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Locked:
+    """How an item tells that somebody has locked it; `skip` leaves it out, otherwise nothing of the run begins."""
+
+    when: str
+    by: str | None
+    since: str | None
+    skip: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ForEach:
     """Where the items of a job come from: the rows of a `query`, or an expression that is a list."""
 
@@ -40,6 +50,7 @@ class ForEach:
     key: str
     label: str | None
     noun: str
+    locked: Locked | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,14 +98,16 @@ def _open_store(project: Project, *, create: bool) -> Connection:
 
 
 @dataclass(slots=True)
-class _Connections:
+class Connections:
     """The connections of a job, opened when they are first asked for."""
 
     job: Job
     stack: ExitStack
+    read_only: bool = False
     opened: dict[str, Connection] = field(default_factory=dict)
 
     def of(self, alias: str | None) -> Connection:
+        """The connection of an alias; None is the only one there is. Raises `ConnectionFailed`."""
         name = self._name(alias)
         if name not in self.opened:
             self.opened[name] = self.another(name)
@@ -113,9 +115,11 @@ class _Connections:
         return self.opened[name]
 
     def another(self, alias: str | None) -> Connection:
+        """One more connection of an alias; who asks for it closes it. Raises `ConnectionFailed`."""
         name = self._name(alias)
         longest = max((step.timeout or _LONGEST for step in self.job.steps), default=_LONGEST)
-        return connect.open_target(name, self.job.connections[name], self.job.root, Timeouts(_CONNECT, longest + 60))
+        opening = connect.open_source if self.read_only else connect.open_target
+        return opening(name, self.job.connections[name], self.job.root, Timeouts(_CONNECT, longest + 60))
 
     def _name(self, alias: str | None) -> str:
         return alias if alias is not None else next(iter(self.job.connections))
@@ -127,7 +131,7 @@ def run(
     """Run a job once. Raises `ParametersWrong`, `StoreError`, and what the items cannot be read for; the rest is in the report."""
     job = loaded.job
     values = parameters.given(job, settings, file)
-    steps = _chosen_steps(job, choice)
+    steps = chosen_steps(job, choice)
     names = [step.name for step in steps]
     with store(loaded.project, create=True) as kept:
         stored = kept.begin(
@@ -234,11 +238,12 @@ def _go(
     known = {"params": MappingProxyType(values), "run": MappingProxyType(facts)}
     mask = loaded.secrets.mask
     with ExitStack() as stack:
-        connections = _Connections(job, stack)
+        connections = Connections(job, stack)
         tell("run_started", job=job.title, number=stored.number)
         try:
-            found = _wanted(items.read(job.for_each, connections.of, known), keys)
-        except (SourceError, EntityError, ConnectionFailed) as failure:
+            found = chosen_items(items.read(job.for_each, connections.of, known), keys)
+            items.refuse_locked(found, job.for_each)
+        except (SourceError, EntityError, ConnectionFailed, RunRefused) as failure:
             kept.move(stored, RunState.RUNNING, RunState.FAILED, mask(str(failure)))
             raise
         kept.total(stored, len(found))
@@ -270,7 +275,7 @@ def _ended(kept: JobStore, stored: StoredRun, cancelled: Cancel, *, stopped: boo
     return over
 
 
-def _chosen_steps(job: Job, choice: Choice) -> list[Step]:
+def chosen_steps(job: Job, choice: Choice) -> list[Step]:
     """The steps to run, in the job's order. Raises `ParametersWrong` for a name that is none."""
     known = [step.name for step in job.steps if step.selectable]
     unknown = [name for name in choice.steps if name not in known]
@@ -279,7 +284,8 @@ def _chosen_steps(job: Job, choice: Choice) -> list[Step]:
     return [step for step in job.steps if not choice.steps or step.name in choice.steps or not step.selectable]
 
 
-def _wanted(found: list[Item], keys: Sequence[str]) -> list[Item]:
+def chosen_items(found: list[Item], keys: Sequence[str]) -> list[Item]:
+    """The items that a person has named, or all of them. Raises `EntityError` for a key that is none."""
     if not keys:
         return found
     known = {item.key for item in found}

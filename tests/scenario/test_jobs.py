@@ -283,3 +283,63 @@ def test_what_happened_is_told_in_the_readers_language(job: JobProject) -> None:
     assert "The run ended: incomplete." in english
     assert "Conso C2 a été ignoré." in french
     assert "L'exécution s'est terminée : incomplete." in french
+
+
+@pytest.fixture
+def locked(job: JobProject) -> JobProject:
+    fill(
+        job.target,
+        "ALTER TABLE CONSO ADD COLUMN LockedBy VARCHAR(20)",
+        "UPDATE CONSO SET LockedBy = 'anna' WHERE Id = 2",
+    )
+    job.spec["for_each"] |= {
+        "query": "SELECT Id, Code, LockedBy FROM CONSO ORDER BY Id",
+        "locked": {"when": "item.LockedBy is not none", "by": "item.LockedBy", "since": "'2026-11-24 09:12:00.000'"},
+    }
+    return job
+
+
+def test_a_locked_item_keeps_the_run_from_beginning_and_names_who_has_it(locked: JobProject) -> None:
+    done = locked.cli("run", locked.write())
+    assert done.returncode == 3
+    assert "Conso 'C2' is locked by anna since 2026-11-24 09:12:00; nothing was begun" in done.stderr
+    assert locked.effects() == Counter()
+    assert locked.run("--item", "1", "--item", "3")["status"] == "succeeded"
+
+
+def test_a_locked_item_can_be_skipped_and_is_done_by_a_resume_when_it_is_free(locked: JobProject) -> None:
+    locked.spec["for_each"]["locked"]["then"] = "skip"
+    told = locked.run(code=1)
+    assert (told["status"], told["items"]["skipped"], told["items"]["succeeded"]) == ("incomplete", 1, 2)
+    assert "locked by anna" in told["error"]
+    assert "Conso 'C2' is locked by anna since 2026-11-24 09:12:00; it was skipped." in locked.cli("show", "1").stdout
+    fill(locked.target, "UPDATE CONSO SET LockedBy = NULL")
+    again = locked.document("resume", "1")
+    assert (again["status"], again["items"]["succeeded"]) == ("succeeded", 3)
+    assert locked.effects() == once("one", "two")
+
+
+def test_plan_shows_items_locks_and_every_bound_statement_and_changes_nothing(locked: JobProject) -> None:
+    locked.spec["steps"] += [
+        {"name": "count", "query": "SELECT COUNT(*) AS N FROM CONSO"},
+        {"name": "later", "sql": "INSERT INTO EFFECT VALUES ({{ steps.count.first.N }}, {{ item.Code }})"},
+        {"name": "odd", "when": "item.Id > 1", "sql": EFFECT % "odd"},
+    ]
+    made = locked.document("plan", str(locked.write()), code=1)
+    assert [item["locked"] for item in made["items"]] == [
+        None,
+        "Conso 'C2' is locked by anna since 2026-11-24 09:12:00",
+        None,
+    ]
+    planned = {one["step"]: one for one in made["statements"]}
+    assert planned["one"]["statements"] == [
+        {"sql": "INSERT INTO EFFECT (Item, Step) VALUES (?, 'one')", "values": ["1"]}
+    ]
+    assert planned["later"]["remark"] == "depends on what earlier steps output"
+    assert planned["odd"]["remark"] == "skipped: its `when` does not hold"
+    shown = locked.cli("plan", locked.file, "--item", "1").stdout
+    assert "Conso" not in shown.splitlines()[0]
+    assert "INSERT INTO EFFECT (Item, Step) VALUES (?, 'one')" in shown
+    assert "-- values: 1" in shown
+    assert locked.effects() == Counter()
+    assert locked.document("runs")["runs"] == []

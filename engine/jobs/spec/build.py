@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.jobs.model import Errors, ForEach, Job, Parameter, Rule, Step
+from engine.jobs.model import Errors, ForEach, Job, Locked, Parameter, Rule, Step
 from engine.jobs.spec.schema import JOB
 from engine.jobs.states import Consequence
 from engine.spec.durations import seconds
@@ -67,7 +67,14 @@ def _for_each(data: dict[str, Any]) -> ForEach:
         data.get("key", known["key"]["default"]),
         data.get("label"),
         data.get("noun", known["noun"]["default"]),
+        _locked(data.get("locked"), known["locked"]["properties"]["then"]["default"]),
     )
+
+
+def _locked(data: dict[str, Any] | None, default: str) -> Locked | None:
+    if data is None:
+        return None
+    return Locked(data["when"], data.get("by"), data.get("since"), data.get("then", default) == "skip")
 
 
 def _step(data: dict[str, Any]) -> Step:

@@ -85,6 +85,8 @@ def _expressions(subject: Subject) -> Iterator[Problem]:
     """Expressions that do not compile, or name what is not there."""
     each = subject.mapping("for_each")
     places: list[Place] = [("for_each", key) for key in ("where", "items") if key in each]
+    lock = each.get("locked")
+    places += [("for_each", "locked", key) for key in ("when", "by", "since") if isinstance(lock, dict) and key in lock]
     places += [("steps", number, "when") for number, one in _steps(subject) if "when" in one]
     texts = [(place, subject.text(place)) for place in places]
     for number, one in _steps(subject):
