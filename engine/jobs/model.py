@@ -101,6 +101,7 @@ class Job:
     connections: Mapping[str, str] = field(repr=False)
     parameters: tuple[Parameter, ...]
     timeout: float | None
+    concurrency: str | None
     for_each: ForEach | None
     steps: tuple[Step, ...]
     rules: tuple[Rule, ...]

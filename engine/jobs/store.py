@@ -46,6 +46,7 @@ class StoredRun:
     id: str
     number: int
     job: str
+    concurrency: str
     spec: str
     digest: str
     state: RunState
@@ -168,6 +169,17 @@ class JobStore:
     def runs(self, limit: int, job: str | None = None) -> list[StoredRun]:
         """The latest runs, the newest first."""
         return self._read(lambda: [_run(row) for row in self._statement("runs", limit=limit, job=job).rows])
+
+    def rival(self, run: StoredRun, *, earlier: bool) -> StoredRun | None:
+        """Another run that goes on under the same concurrency key; with `earlier` only one with a lower number."""
+        values = {
+            "job": run.job,
+            "concurrency": run.concurrency,
+            "run": run.id,
+            "before": run.number if earlier else None,
+        }
+        found = self._read(lambda: [_run(row) for row in self._statement("run_rivals", **values).rows])
+        return next((one for one in found if not one.process_gone), None)
 
     def resume(self, run: StoredRun) -> StoredRun:
         """Take a run up again; what its earlier process still writes is refused from then on. Raises `RunRefused`."""
@@ -345,11 +357,11 @@ def _here() -> dict[str, Any]:
 
 def _run(row: Any) -> StoredRun:
     (
-        id_, number, job, spec, digest, state, parameters, choice, note, user, host, pid, process, token, attempt, total,
+        id_, number, job, concurrency, spec, digest, state, parameters, choice, note, user, host, pid, process, token, attempt, total,
         started, ended, cancelled_by, cancelled_why, cancelled, error, expired,
     ) = row  # fmt: skip
     return StoredRun(
-        id_, int(number), job, spec, digest, RunState(state), parameters, choice, note, user, host, int(pid), process,
+        id_, int(number), job, concurrency, spec, digest, RunState(state), parameters, choice, note, user, host, int(pid), process,
         int(token), int(attempt), None if total is None else int(total), started, ended, cancelled_by, cancelled_why,
         cancelled, error, bool(expired),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +19,7 @@ from engine.db.connection import Connection
 from engine.db.timeouts import Timeouts
 from engine.errors import (
     ConnectionFailed,
+    DatabaseError,
     EntityError,
     Exit,
     ParametersWrong,
@@ -26,7 +28,7 @@ from engine.errors import (
     StoreError,
     SyncLedgerError,
 )
-from engine.jobs import items, parameters, report
+from engine.jobs import items, parameters, report, script
 from engine.jobs.executor import Executor
 from engine.jobs.items import Item
 from engine.jobs.model import Job, Step
@@ -44,6 +46,7 @@ _LOOK_SECONDS = 0.3
 _BEAT_EVERY = 40
 """Every so many looks the run gives a sign of life."""
 _CONNECT = 15.0
+_KEY = 255
 _LONGEST = 24 * 3600.0
 """Seconds: the limit of a statement whose step has no timeout of its own."""
 
@@ -136,11 +139,12 @@ def run(
     with store(loaded.project, create=True) as kept:
         stored = kept.begin(
             {
-                "job": job.name, "spec": _place(job, loaded.project), "digest": job.digest, "parameters": parameters.stored(job, values),
+                "job": job.name, "concurrency": _key(job, values), "spec": _place(job, loaded.project), "digest": job.digest, "parameters": parameters.stored(job, values),
                 "choice": orjson.dumps({"steps": names, "items": list(choice.items)}).decode(),
                 "note": choice.note[:400] if choice.note else None,
             }
         )  # fmt: skip
+        _refuse_rival(kept, stored, earlier=True)
         kept.act("run", stored.id, choice.note)
         kept.say(stored, "run.started", user=stored.user)
         return _go(loaded, kept, stored, steps, values, choice.items, cancelled, tell, skip=False)
@@ -182,11 +186,33 @@ def resume(
             )
         values = parameters.restored(job, wanted.parameters, settings)
         stored = kept.resume(kept.find(wanted.id) or wanted) if state.resumable else wanted
+        _refuse_rival(kept, stored, earlier=False)
         kept.act("resume", stored.id, "redo" if redo else "skip" if skip else None)
         kept.say(stored, "run.resumed", user=stored.user, attempt=stored.attempt)
         for one in doubt if skip else ():
             kept.say(stored, "step.skipped_by_person", level="warning", label=one.label, name=one.step)
         return _go(loaded, kept, stored, steps, values, choice["items"], cancelled, tell, skip=skip, before=before)
+
+
+def _key(job: Job, values: dict[str, Any]) -> str:
+    """What only one run at a time may have. Raises `ParametersWrong` where its expression fails."""
+    try:
+        found = script.value(job.concurrency or "", {"params": MappingProxyType(values)})
+    except DatabaseError as failure:
+        raise ParametersWrong(f"`concurrency.key`: {failure}") from failure
+    text = "" if found is None else str(found)
+    # The column holds so many characters; a longer key is told from another one by its hash.
+    return text if len(text) <= _KEY else hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_rival(kept: JobStore, stored: StoredRun, *, earlier: bool) -> None:
+    """Raises `RunRefused` where another run goes on under the same key; this one has then failed before it began."""
+    rival = kept.rival(stored, earlier=earlier)
+    if rival is None:
+        return
+    said = f"run #{rival.number} of job {rival.job} goes on: {rival.user} on {rival.host}, process {rival.pid}, since {str(rival.started)[:19]} UTC"
+    kept.move(stored, RunState.RUNNING, RunState.FAILED, f"refused: {said}")
+    raise RunRefused(f"{said}; nothing was begun")
 
 
 def _place(job: Job, project: Project) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -343,3 +344,38 @@ def test_plan_shows_items_locks_and_every_bound_statement_and_changes_nothing(lo
     assert "-- values: 1" in shown
     assert locked.effects() == Counter()
     assert locked.document("runs")["runs"] == []
+
+
+def test_a_second_run_at_the_same_time_is_refused_and_names_the_first(job: JobProject) -> None:
+    forever = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000000000) SELECT COUNT(*) FROM n"
+    )
+    job.spec["parameters"] = {"period": {"type": "string"}}
+    job.spec["concurrency"] = {"key": "{{ params.period }}"}
+    job.spec["steps"] = [
+        {"name": "one", "query": "{% if params.period == 'slow' %}" + forever + "{% else %}SELECT 1{% endif %}"}
+    ]
+    process = job.popen("run", job.write(), "--set", "period=slow")
+    try:
+        until(lambda: "running" in job.cli("runs").stdout)
+        refused = job.cli("run", job.file, "--set", "period=slow")
+        assert refused.returncode == 3
+        assert "run #1 of job close goes on: " in refused.stderr
+        assert f"process {process.pid}" in refused.stderr
+        assert job.document("run", str(job.file), "--set", "period=other")["status"] == "succeeded"
+    finally:
+        process.kill()
+        process.communicate()
+    states = {run["number"]: run["status"] for run in job.document("runs")["runs"]}
+    assert states == {1: "lost", 2: "failed", 3: "succeeded"}
+    job.spec["steps"] = [{"name": "one", "query": "SELECT 1"}]
+    assert job.run("--set", "period=slow")["status"] == "succeeded", (
+        "a run whose process is gone stands in nobody's way"
+    )
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "what was waited for did not happen"
+        time.sleep(0.05)

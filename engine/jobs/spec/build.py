@@ -30,6 +30,7 @@ def build(data: dict[str, Any], file: Path, shown: str, root: Path, inherited: M
         connections={**inherited, **data.get("connections", {})},
         parameters=tuple(_parameter(name, one) for name, one in data.get("parameters", {}).items()),
         timeout=seconds(data["timeout"]) if "timeout" in data else None,
+        concurrency=data["concurrency"]["key"] if "concurrency" in data else None,
         for_each=_for_each(each) if each is not None else None,
         steps=tuple(_step({**data.get("defaults", {}), **one}) for one in data["steps"]),
         rules=tuple(Rule(one.get("match"), Consequence(one["then"])) for one in data.get("on_error", ())),

@@ -94,6 +94,10 @@ def _expressions(subject: Subject) -> Iterator[Problem]:
         for name in arguments if isinstance(arguments, dict) else ():
             where: Place = ("steps", number, "arguments", name)
             texts += [(where, piece) for piece in script.pieces(subject.text(where) or "")]
+    key: Place = ("concurrency", "key")
+    texts += (
+        [(key, piece) for piece in script.pieces(subject.text(key) or "")] if subject.mapping("concurrency") else []
+    )
     for place, text in texts:
         if text is None:
             continue

@@ -27,7 +27,7 @@ def parameter(kind: str, name: str = "p", **changed: Any) -> Parameter:
 
 def job(*given: Parameter) -> Job:
     file = Path("jobs/x.yaml")
-    return Job("x", "x", file, "x", Path(), "", {}, given, None, None, (), (), 10.0)
+    return Job("x", "x", file, "x", Path(), "", {}, given, None, None, None, (), (), 10.0)
 
 
 @pytest.mark.parametrize(
