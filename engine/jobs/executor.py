@@ -53,6 +53,8 @@ class Executor:
     skip: bool = False
     """True where a person has said that the step in doubt is done."""
     stopped: bool = field(default=False, init=False)
+    late: bool = field(default=False, init=False)
+    """True when the run's own time limit has passed."""
     _ending: Callable[[StepWriter], None] | None = field(default=None, init=False)
     _sessions: dict[int, Session | None] = field(default_factory=dict, init=False)
 
@@ -61,7 +63,7 @@ class Executor:
         noun = self.job.for_each.noun if self.job.for_each else ""
         try:
             for index, item in enumerate(items):
-                if self.stopped or self.run.cancelled.is_set():
+                if self.stopped or self.run.cancelled.is_set() or self._too_late():
                     break
                 self.run.tell("item_started", noun=noun, label=item.label, number=index + 1, of=len(items))
                 if item.locked:
@@ -75,7 +77,7 @@ class Executor:
         outputs: dict[str, Mapping[str, Any]] = {}
         context = {**self.known, "item": item.values, "index": index, "count": count, "steps": outputs}
         for step in self.steps:
-            if self.run.cancelled.is_set():
+            if self.run.cancelled.is_set() or self._too_late():
                 return
             if self._is_done(item, step):
                 continue
@@ -84,6 +86,17 @@ class Executor:
                 self.stopped = True
             if consequence not in (None, Consequence.CONTINUE):
                 return
+
+    def _too_late(self) -> bool:
+        """True, and the run stops, when its own time limit has passed."""
+        if self.run.left() == 0:
+            self.stopped = self.late = True
+        return self.late
+
+    def _limit(self, step: Step) -> float | None:
+        """Seconds that a step may take: its own limit, and what is left of the run's."""
+        limits = [limit for limit in (step.timeout, self.run.left()) if limit is not None]
+        return max(0.001, min(limits)) if limits else None
 
     def _leave_out(self, item: Item, index: int) -> None:
         """An item that somebody has locked is skipped: its first step says why."""
@@ -157,7 +170,7 @@ class Executor:
             session,
             lambda: self.another(step.connection),
             grace=self.job.cancel_grace,
-            timeout=step.timeout,
+            timeout=self._limit(step),
         )
         late = None
         try:
@@ -174,10 +187,13 @@ class Executor:
             if self.run.cancelled.is_set():
                 return None
             if late is not None and late.is_set():
-                return Failure(
-                    "timeout", f"the step took longer than its timeout of {step.timeout:g} s and was stopped"
-                )
+                return Failure("timeout", self._late_words(step))
             return Failure(failed.sqlstate, self.mask(str(failed)))
+
+    def _late_words(self, step: Step) -> str:
+        if self._too_late():
+            return f"the run took longer than its timeout of {self.job.timeout:g} s and was stopped"
+        return f"the step took longer than its timeout of {step.timeout:g} s and was stopped"
 
     def _failed(self, item: Item, step: Step, attempt: int, failure: Failure | None) -> Consequence:
         if failure is None:
@@ -185,7 +201,8 @@ class Executor:
                 item.key, step.name, attempt, StepState.CANCELLED, message="cancelled"
             )
             return Consequence.STOP
-        then = consequence(self.job.rules, failure)
+        # No rule goes on with a run that has no time left.
+        then = Consequence.STOP if self.late else consequence(self.job.rules, failure)
         self._ending = lambda writer: writer.end(
             item.key,
             step.name,

@@ -6,7 +6,8 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -254,6 +255,8 @@ def _go(
 ) -> RunReport:
     """The run itself: read the items, do the steps, write how it ended."""
     job, context = loaded.job, RunContext.start(cancelled, tell)
+    if job.timeout:
+        context = replace(context, deadline=context.started + timedelta(seconds=job.timeout))
     facts = {
         "id": stored.id,
         "number": stored.number,
@@ -278,10 +281,11 @@ def _go(
         )
         with _Watch(loaded.project, stored, cancelled):
             executor.execute(found)
-        return _ended(kept, stored, cancelled, stopped=executor.stopped)
+        late = f"the run took longer than its timeout of {job.timeout:g} s" if executor.late else None
+        return _ended(kept, stored, cancelled, stopped=executor.stopped, late=late)
 
 
-def _ended(kept: JobStore, stored: StoredRun, cancelled: Cancel, *, stopped: bool) -> RunReport:
+def _ended(kept: JobStore, stored: StoredRun, cancelled: Cancel, *, stopped: bool, late: str | None) -> RunReport:
     """Write how the run ended. The request to cancel decides, whatever the steps have returned."""
     now = kept.find(stored.id) or stored
     told = report.of(now, kept.steps(stored))
@@ -295,7 +299,7 @@ def _ended(kept: JobStore, stored: StoredRun, cancelled: Cancel, *, stopped: boo
         counts = told.counts
         left = counts["total"] - counts[ItemState.SUCCEEDED]
         state = RunState.FAILED if stopped else RunState.INCOMPLETE if left else RunState.SUCCEEDED
-        kept.move(stored, RunState.RUNNING, state, undone[0].reason if undone else None)
+        kept.move(stored, RunState.RUNNING, state, late or (undone[0].reason if undone else None))
     over = report.of(kept.find(stored.id) or stored, kept.steps(stored))
     kept.say(stored, "run.ended", state=over.state)
     return over

@@ -379,3 +379,28 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "what was waited for did not happen"
         time.sleep(0.05)
+
+
+def test_a_run_that_takes_longer_than_its_timeout_is_stopped_and_can_be_resumed(job: JobProject) -> None:
+    job.spec["timeout"] = "2s"
+    job.spec["on_error"] = [{"then": "next_item"}]
+    forever = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000000000) SELECT COUNT(*) FROM n"
+    )
+    slow = (
+        "{% if item.Id == 2 %}"
+        + f"SELECT CASE WHEN (SELECT COUNT(*) FROM CONSO) > 2 THEN ({forever}) END"
+        + "{% else %}SELECT 1{% endif %}"
+    )
+    job.spec["steps"].append({"name": "slow", "query": slow})
+    told = job.run(code=1)
+    assert (told["status"], told["items"]["succeeded"], told["items"]["failed"], told["items"]["not_run"]) == (
+        "failed",
+        1,
+        1,
+        1,
+    )
+    assert told["error"] == "the run took longer than its timeout of 2 s"
+    fill(job.target, "DELETE FROM CONSO WHERE Id = 3")
+    assert job.document("resume", "1")["status"] == "succeeded"
+    assert job.effects() == once("one", "two", items=2)
