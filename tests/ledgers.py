@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from engine.db.connection import Connection
 from engine.store.retries import Patience
 from engine.sync.ledger.due import Due
 from engine.sync.ledger.history import History
 from engine.sync.ledger.ledger import Ledger
 from engine.sync.ledger.operator import Acts
+from engine.sync.ledger.rejects import Policy
 from engine.sync.ledger.store import Store
 from engine.sync.model import LedgerSpec
 
@@ -20,7 +23,8 @@ def ledger_on(
     patience: Patience | None = Patience(30),  # noqa: B008 - frozen
 ) -> Ledger:
     """What a run changes."""
-    return Ledger.on(Store(db, spec, pipeline, run, patience=patience))
+    policies = defaultdict[str, Policy](lambda: Policy(3600.0, 5, changed=False))
+    return Ledger.on(Store(db, spec, pipeline, run, patience=patience), policies)
 
 
 def history_on(db: Connection, spec: LedgerSpec, pipeline: str = "sync", run: str = "run") -> History:

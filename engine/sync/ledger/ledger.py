@@ -37,16 +37,16 @@ class Ledger:
     row: RunRow
 
     @classmethod
-    def on(cls, store: Store, policies: Mapping[str, Policy] | None = None) -> Ledger:
+    def on(cls, store: Store, policies: Mapping[str, Policy]) -> Ledger:
         """The parts on a store. `policies` are what the spec says of each entity's refusals."""
-        lease, marks, rules = RunLease(store), Marks(store), policies or {}
+        lease, marks = RunLease(store), Marks(store)
         return cls(
             store,
             History(store),
             lease,
             marks,
-            Batches(store, lease, marks, rules),
-            Records(store, lease, marks, rules),
+            Batches(store, lease, marks, policies),
+            Records(store, lease, marks, policies),
             RunRow(store),
         )
 
