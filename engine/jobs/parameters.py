@@ -169,6 +169,12 @@ _TYPES: dict[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
+def secrets(job: Job, values: Mapping[str, Any]) -> list[str]:
+    """The values that are never shown, in statements, errors or messages."""
+    found = [values[one.name] for one in job.parameters if one.secret and values.get(one.name) is not None]
+    return [str(each) for one in found for each in (one if isinstance(one, list) else [one])]
+
+
 def stored(job: Job, values: Mapping[str, Any]) -> str:
     """The values as JSON, as the store keeps them; secrets are hidden."""
     secret = {one.name for one in job.parameters if one.secret}

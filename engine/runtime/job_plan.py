@@ -48,6 +48,7 @@ def plan(loaded: LoadedJob, settings: Sequence[str], file: Path | None, choice: 
     """
     job = loaded.job
     values = parameters.given(job, settings, file)
+    loaded.secrets.add(*parameters.secrets(job, values))
     steps = chosen_steps(job, choice)
     facts = {"id": "", "number": 0, "user": whoami.user(), "started": "", "attempt": 1}
     known = {"params": MappingProxyType(values), "run": MappingProxyType(facts)}

@@ -135,6 +135,7 @@ def run(
     """Run a job once. Raises `ParametersWrong`, `StoreError`, and what the items cannot be read for; the rest is in the report."""
     job = loaded.job
     values = parameters.given(job, settings, file)
+    loaded.secrets.add(*parameters.secrets(job, values))
     steps = chosen_steps(job, choice)
     names = [step.name for step in steps]
     with store(loaded.project, create=True) as kept:
@@ -186,6 +187,7 @@ def resume(
                 + "; look at its effect, then resume with --redo (it was not done) or --skip (it was)"
             )
         values = parameters.restored(job, wanted.parameters, settings)
+        loaded.secrets.add(*parameters.secrets(job, values))
         stored = kept.resume(kept.find(wanted.id) or wanted) if state.resumable else wanted
         _refuse_rival(kept, stored, earlier=False)
         kept.act("resume", stored.id, "redo" if redo else "skip" if skip else None)

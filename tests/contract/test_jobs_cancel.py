@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -106,6 +107,30 @@ def test_a_statement_that_swallows_the_cancel_has_its_session_ended(
         process.kill()
         process.communicate()
     assert job.effects() == Counter()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_as_a_cancel_does(
+    tmp_path: Path, database: Callable[[str], str], number: signal.Signals
+) -> None:
+    job = JobProject(tmp_path / "project", database("sqlite"))
+    job.spec["steps"] = [
+        {"name": "before", "sql": EFFECT % "before"},
+        {"name": "slow", "sql": f"{EFFECT % 'undone'}; {SLOW['sqlite']}"},
+    ]
+    process = job.popen("run", job.write(), "--format", "json")
+    try:
+        until(lambda: running(job, "slow"))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130, err
+    told = json.loads(out)
+    assert (told["status"], told["items"]["cancelled"], told["items"]["not_run"]) == ("cancelled", 1, 2)
+    assert told["cancelled"]["why"] == "a signal"
+    assert job.effects() == Counter({(1, "before"): 1})
 
 
 def test_only_a_run_that_goes_on_can_be_cancelled(tmp_path: Path, database: Callable[[str], str]) -> None:

@@ -404,3 +404,22 @@ def test_a_run_that_takes_longer_than_its_timeout_is_stopped_and_can_be_resumed(
     fill(job.target, "DELETE FROM CONSO WHERE Id = 3")
     assert job.document("resume", "1")["status"] == "succeeded"
     assert job.effects() == once("one", "two", items=2)
+
+
+def test_a_secret_parameter_is_in_no_plan_no_error_and_no_message(job: JobProject) -> None:
+    job.spec["parameters"] = {"word": {"type": "string", "secret": True}}
+    job.spec["steps"] = [
+        {"name": "one", "sql": "INSERT INTO EFFECT VALUES ({{ item.Id }}, {{ params.word }}, 'hunter2')"}
+    ]
+    given = ("--set", "word=hunter2")
+    shown = [
+        job.cli("plan", job.write(), *given),
+        job.cli("run", job.file, *given),
+        job.cli("show", "1"),
+        job.cli("show", "1", "--format", "json"),
+    ]
+    assert all("hunter2" not in one.stdout + one.stderr for one in shown)
+    assert "-- values: 1, '***'" in shown[0].stdout
+    assert "hunter2" not in str(
+        [rows(job.store, f"SELECT * FROM TB_R_JOB_{name}") for name in ("RUN", "STEP", "MESSAGE", "AUDIT")]
+    )
