@@ -181,6 +181,8 @@ class Templates:
     environment: Environment = field(init=False)
     _queries: dict[str, Template] = field(init=False, default_factory=dict)
     """Inline queries, compiled once for all their pages."""
+    _scripts: dict[str, Template] = field(init=False, default_factory=dict)
+    """Inline SQL of jobs, compiled once for all items."""
 
     def __post_init__(self) -> None:
         roots = template_folders(self.root)
@@ -210,7 +212,11 @@ class Templates:
 
     def script(self, text: str) -> Template:
         """A template of a job: a file if the text ends with `.j2`, otherwise the text itself. Raises `TemplateError`."""
-        return self.environment.get_template(text) if text.endswith(".j2") else self.environment.from_string(text)
+        if text.endswith(".j2"):
+            return self.environment.get_template(text)
+        if text not in self._scripts:
+            self._scripts[text] = self.environment.from_string(text)
+        return self._scripts[text]
 
     def render(self, template: Template, context: Mapping[str, Any]) -> Statement:
         """Render a template of a job, with its values bound. Raises `TemplateError`."""

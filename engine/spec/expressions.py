@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, get_args
 
 from jinja2 import TemplateSyntaxError
@@ -52,6 +53,7 @@ def compile_condition(text: str) -> Condition:
     return holds
 
 
+@lru_cache(maxsize=500)
 def _compiled(text: str) -> Compiled:
     try:
         return Compiled(text)
