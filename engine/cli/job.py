@@ -169,6 +169,8 @@ class Progress:
             return f"{self._item}{fields['step']}"
         if event == "item_locked":
             return f"{fields['reason']}; it is skipped"
+        if event == "step_retried":
+            return f"{self._item}{fields['step']} failed: {fields['reason']}; trying again in {fields['seconds']:g} s"
         if event == "step_failed":
             return f"{self._item}{fields['step']} failed: {fields['reason']} ({state(fields['then'])})"
         return None

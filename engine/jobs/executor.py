@@ -80,6 +80,7 @@ class Executor:
             if self.run.cancelled.is_set() or self._too_late():
                 return
             if self._is_done(item, step):
+                outputs[step.name] = self._kept(item, step)
                 continue
             consequence = self._step(item, index, step, context, outputs)
             if consequence is Consequence.STOP:
@@ -123,7 +124,18 @@ class Executor:
         if last.state is StepState.RUNNING:
             self._end_cut_off(last)
             return self.skip and not step.repeatable
-        return last.state in (StepState.DONE, StepState.SKIPPED)
+        # A query changes nothing: what later steps see of it is read again.
+        return last.state is StepState.SKIPPED or (
+            last.state is StepState.DONE and (step.kind != "query" or self._all_done(item))
+        )
+
+    def _all_done(self, item: Item) -> bool:
+        over = (StepState.DONE, StepState.SKIPPED)
+        return all((last := self.before.get((item.key, step.name))) and last.state in over for step in self.steps)
+
+    def _kept(self, item: Item, step: Step) -> Mapping[str, Any]:
+        """What later steps see of one that an earlier attempt at the run has done: of its outputs the store has the number of rows."""
+        return MappingProxyType({"rowcount": self.before[item.key, step.name].rows})
 
     def _end_cut_off(self, last: StoredStep) -> None:
         """The attempt that a crash has cut off: a person has said what it counts for, or it may be repeated."""
@@ -144,21 +156,62 @@ class Executor:
             session = self._session(connection) if connection else None
         except (expressions.ExpressionError, ConnectionFailed, DatabaseError) as failed:
             failure, session = Failure(getattr(failed, "sqlstate", None), self.mask(str(failed))), None
+        tried = 1
+        while True:
+            self._begin(item, index, step, attempt, session)
+            if failure is None and not wanted:
+                outputs[step.name] = MappingProxyType({"skipped": True})
+                self._end(item, step, attempt, StepState.SKIPPED)
+                return None
+            if failure is None and connection is not None:
+                done = self._do(step, connection, session, context)
+                if isinstance(done, Output):
+                    outputs[step.name] = done.values
+                    self._end(item, step, attempt, StepState.DONE, rows=done.rows)
+                    return None
+                failure = done
+            if failure is None or not self._again(step, failure, tried):
+                return self._failed(item, step, attempt, failure)
+            self._end(
+                item, step, attempt, StepState.FAILED, code=failure.code and failure.code[:100], message=failure.message
+            )
+            self._flush()
+            self._wait(item, step, failure)
+            failure, tried, attempt = None, tried + 1, attempt + 1
+            session = self._session(connection) if connection else None
+
+    def _begin(self, item: Item, index: int, step: Step, attempt: int, session: Session | None) -> None:
         self._change(lambda writer: writer.begin(item.key, item.label, index, step.name, attempt, session))
         failpoint.reached("step begun")
         self.run.tell("step_started", step=step.title)
-        if failure is None and not wanted:
-            outputs[step.name] = MappingProxyType({"skipped": True})
-            self._ending = lambda writer: writer.end(item.key, step.name, attempt, StepState.SKIPPED)
-            return None
-        if failure is None and connection is not None:
-            done = self._do(step, connection, session, context)
-            if isinstance(done, Output):
-                outputs[step.name] = done.values
-                self._ending = lambda writer: writer.end(item.key, step.name, attempt, StepState.DONE, rows=done.rows)
-                return None
-            failure = done
-        return self._failed(item, step, attempt, failure)
+
+    def _end(self, item: Item, step: Step, attempt: int, state: StepState, **what: Any) -> None:
+        """A step has ended; the store has it together with the beginning of the next."""
+        self._ending = lambda writer: writer.end(item.key, step.name, attempt, state, **what)
+
+    def _again(self, step: Step, failure: Failure, tried: int) -> bool:
+        """True when a failed step is to be tried once more."""
+        retry = step.retry
+        if retry is None or tried >= retry.attempts or self.run.cancelled.is_set() or self._too_late():
+            return False
+        return retry.when is None or retry.when in (failure.code or "") or retry.when in failure.message
+
+    def _wait(self, item: Item, step: Step, failure: Failure) -> None:
+        """Before a step is tried again; a cancel or the run's time limit ends the wait, and the attempt after it finds that."""
+        wait = step.retry.wait if step.retry else 0.0
+        named = self._named(item, step)
+        self.store.say(
+            self.stored,
+            "step.retried",
+            level="warning",
+            item=item.key,
+            step=step.name,
+            **named,
+            reason=failure.message,
+            seconds=f"{wait:g}",
+        )
+        self.run.tell("step_retried", step=step.title, reason=failure.message, seconds=wait)
+        self.run.sleep(wait)
 
     def _do(
         self, step: Step, connection: Connection, session: Session | None, context: Mapping[str, Any]
@@ -197,21 +250,12 @@ class Executor:
 
     def _failed(self, item: Item, step: Step, attempt: int, failure: Failure | None) -> Consequence:
         if failure is None:
-            self._ending = lambda writer: writer.end(
-                item.key, step.name, attempt, StepState.CANCELLED, message="cancelled"
-            )
+            self._end(item, step, attempt, StepState.CANCELLED, message="cancelled")
             return Consequence.STOP
         # No rule goes on with a run that has no time left.
         then = Consequence.STOP if self.late else consequence(self.job.rules, failure)
-        self._ending = lambda writer: writer.end(
-            item.key,
-            step.name,
-            attempt,
-            StepState.FAILED,
-            consequence=then,
-            code=failure.code and failure.code[:100],
-            message=failure.message,
-        )
+        code = failure.code and failure.code[:100]
+        self._end(item, step, attempt, StepState.FAILED, consequence=then, code=code, message=failure.message)
         self._flush()
         self.store.say(
             self.stored,

@@ -13,7 +13,7 @@ from engine.spec.reader import read
 ENGLISH = "en"
 KEYS = frozenset(
     {
-        "run.started", "run.resumed", "run.cancelled", "run.ended", "step.failed", "step.skipped_by_person", "item.skipped", "item.locked",
+        "run.started", "run.resumed", "run.cancelled", "run.ended", "step.failed", "step.skipped_by_person", "step.retried", "item.skipped", "item.locked",
     }
 )  # fmt: skip
 """Every message of the engine. A test holds the shipped languages to it."""

@@ -64,6 +64,15 @@ class Errors:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a failed step is tried, the first time included, after how many seconds, and after which errors (None: all)."""
+
+    attempts: int
+    wait: float
+    when: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step: its kind, and the text of its statements, the name of their template, or the name of a procedure. `timeout` is seconds."""
 
@@ -76,6 +85,7 @@ class Step:
     connection: str | None
     when: str | None
     timeout: float | None
+    retry: Retry | None
     repeatable: bool
     selectable: bool
 

@@ -423,3 +423,44 @@ def test_a_secret_parameter_is_in_no_plan_no_error_and_no_message(job: JobProjec
     assert "hunter2" not in str(
         [rows(job.store, f"SELECT * FROM TB_R_JOB_{name}") for name in ("RUN", "STEP", "MESSAGE", "AUDIT")]
     )
+
+
+def test_a_step_that_fails_for_a_while_is_tried_again_each_time_in_a_transaction_of_its_own(job: JobProject) -> None:
+    fill(job.target, "CREATE TABLE TRIES (Item INTEGER)")
+    flaky = "INSERT INTO TRIES SELECT {{ item.Id }}; " + EFFECT % "flaky" + "; INSERT INTO LATER VALUES (1)"
+    job.spec["for_each"]["where"] = "item.Id == 1"
+    job.spec["steps"] = [{"name": "flaky", "sql": flaky, "retry": {"attempts": 20, "wait": "200ms", "when": "LATER"}}]
+    process = job.popen("run", job.write(), "--format", "json")
+    until(lambda: "trying again" in (process.stderr.readline() if process.stderr else ""))
+    fill(job.target, "CREATE TABLE LATER (N INTEGER)")
+    out, err = process.communicate(timeout=60)
+    told = json.loads(out)
+    assert told["status"] == "succeeded", err
+    assert job.effects() == Counter({(1, "flaky"): 1})
+    assert rows(job.target, "SELECT COUNT(*) FROM TRIES") == [(1,)], "what failed was rolled back"
+    states = [step["status"] for step in told["steps"]]
+    assert states[-1] == "done"
+    assert set(states[:-1]) == {"failed"}
+    assert "Conso C1 flaky is tried again in 0.2 s: " in job.cli("show", "1").stdout
+
+
+def test_a_step_is_tried_no_more_often_than_it_may_and_not_after_other_errors(job: JobProject) -> None:
+    job.spec["for_each"]["where"] = "item.Id == 1"
+    job.spec["steps"] = [{"name": "one", "sql": BROKEN, "retry": {"attempts": 3, "wait": "10ms"}}]
+    assert [step["status"] for step in job.run(code=1)["steps"]] == ["failed"] * 3
+    job.spec["steps"][0]["retry"]["when"] = "deadlock"
+    assert [step["status"] for step in job.run(code=1)["steps"]] == ["failed"]
+
+
+def test_a_resumed_item_sees_what_its_earlier_steps_have_given(job: JobProject) -> None:
+    job.spec["for_each"]["where"] = "item.Id == 1"
+    job.spec["steps"] = [
+        {"name": "first", "sql": EFFECT % "first"},
+        {"name": "count", "query": "SELECT COUNT(*) AS N FROM CONSO"},
+        {"name": "late", "sql": "INSERT INTO LATER VALUES ({{ steps.count.first.N }}, {{ steps.first.rowcount }})"},
+    ]
+    assert job.run(code=1)["status"] == "failed"
+    fill(job.target, "CREATE TABLE LATER (N INTEGER, Changed INTEGER)")
+    assert job.document("resume", "1")["status"] == "succeeded"
+    assert rows(job.target, "SELECT N, Changed FROM LATER") == [(3, 1)]
+    assert job.effects() == Counter({(1, "first"): 1})

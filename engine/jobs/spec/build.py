@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.jobs.model import Errors, ForEach, Job, Locked, Parameter, Rule, Step
+from engine.jobs.model import Errors, ForEach, Job, Locked, Parameter, Retry, Rule, Step
 from engine.jobs.spec.schema import JOB
 from engine.jobs.states import Consequence
 from engine.spec.durations import seconds
@@ -72,6 +72,10 @@ def _for_each(data: dict[str, Any]) -> ForEach:
     )
 
 
+def _retry(data: dict[str, Any], wait: str) -> Retry:
+    return Retry(data["attempts"], seconds(data.get("wait", wait)), data.get("when"))
+
+
 def _locked(data: dict[str, Any] | None, default: str) -> Locked | None:
     if data is None:
         return None
@@ -93,6 +97,7 @@ def _step(data: dict[str, Any]) -> Step:
         data.get("connection"),
         data.get("when"),
         seconds(data["timeout"]) if "timeout" in data else None,
+        _retry(data["retry"], known["retry"]["properties"]["wait"]["default"]) if "retry" in data else None,
         bool(data.get("repeatable", known["repeatable"]["default"])),
         bool(data.get("selectable", known["selectable"]["default"])),
     )
