@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,8 +12,6 @@ from engine.db.statement import Statement
 from engine.db.templates import line_of
 from engine.errors import DatabaseError
 from engine.spec import expressions
-
-_EXPRESSION = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 
 def statements(connection: Connection, text: str, context: Mapping[str, Any]) -> list[Statement]:
@@ -48,7 +45,16 @@ def split(whole: Statement) -> Iterator[Statement]:
 
 def pieces(text: str) -> list[str]:
     """The expressions in a value of a spec."""
-    return [piece.strip() for piece in _EXPRESSION.split(text)[1::2]]
+    return [piece.strip() for piece in _parts(text)[1::2]]
+
+
+def _parts(text: str) -> list[str]:
+    """Text and expressions in turn; text is first and last."""
+    parts, at = [], 0
+    while (start := text.find("{{", at)) >= 0 and (end := text.find("}}", start + 2)) >= 0:
+        parts += [text[at:start], text[start + 2 : end]]
+        at = end + 2
+    return [*parts, text[at:]]
 
 
 def value(text: Any, context: Mapping[str, Any]) -> Any:
@@ -58,7 +64,7 @@ def value(text: Any, context: Mapping[str, Any]) -> Any:
     """
     if not isinstance(text, str):
         return text
-    parts = _EXPRESSION.split(text)
+    parts = _parts(text)
     try:
         if len(parts) == 3 and not parts[0].strip() and not parts[2].strip():
             return expressions.compile_expression(parts[1].strip())(context)

@@ -142,7 +142,8 @@ def test_of_eight_that_find_a_dead_holder_one_takes_its_place_and_sends_its_batc
         refused = [_document(process) for process in processes if process is not holder]
         assert {document["holder"]["pid"] for document in refused} == {holder.pid}
         partner.let_go.set()
-        assert _document(holder)["entities"][0]["settled"] == BATCH
+        # The batch that was on the wire, and the next one where it was written ahead already.
+        assert _document(holder)["entities"][0]["settled"] in (BATCH, 2 * BATCH)
     finally:
         partner.let_go.set()
         for process in processes:
